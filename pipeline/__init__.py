@@ -1,0 +1,1 @@
+"""Batch document understanding: documents to pages to requests to answers to Parquet."""

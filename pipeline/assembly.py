@@ -1,0 +1,330 @@
+"""Put the stages together for one run: what each needs of another is handed to it here."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import importlib.metadata
+import json
+import logging
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+from pipeline import ledger, pack, plan, progress, prompt, raster, reduce, sink, source, task, tokens
+from pipeline.config import RunSettings
+from pipeline.engines import base
+from pipeline.records import (
+    Answer,
+    Cell,
+    Chunk,
+    Completion,
+    Document,
+    Failure,
+    Outline,
+    Page,
+    Question,
+    Request,
+    Subject,
+    Summary,
+    fingerprint,
+    matches,
+)
+
+log = logging.getLogger("pipeline")
+
+
+class Assembly:
+    """The open parts of a run. Use as a context manager."""
+
+    def __init__(self, settings: RunSettings) -> None:
+        self.settings = settings
+        self.summary = Summary()
+        self._questions = task.questions(settings.task)
+        self._envelope = task.envelope(settings.task)
+        self._found = source.find(settings.input, settings.source, settings.shard)
+        self._engine_name, reason = base.choose(settings.engine, settings.model)
+        self._identity = base.identity(self._engine_name, settings.engine, settings.model)
+        log.info("engine=%s: %s", self._engine_name, reason)
+        self._run_id = uuid.uuid4().hex
+        self._begun = dt.datetime.now(dt.UTC)
+        self._asked: set[str] = set()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        settings, stack = self.settings, self._stack
+        with ExitStack() as building:
+            template = prompt.system_prompt_template(settings.model)
+            self.settings_hash = self._hash(template)
+            output = Path(settings.output)
+            stamp = {
+                "model": self._identity,
+                "engine": self._engine_name,
+                "task": settings.task.name,
+                "run_id": self._run_id,
+                "settings_hash": self.settings_hash,
+            }
+            kinds = task.field_kinds(settings.task)
+            self.tables = building.enter_context(
+                sink.Tables(output, settings.shard, settings.sink, stamp, kinds, self._begun)
+            )
+            self._system = prompt.fill_system_prompt(template, settings.model.name, self.tables.first_date())
+            self._counter = tokens.TokenCounter(settings.model, self._system)
+            shard = f"{settings.shard.index}-of-{settings.shard.count}"
+            scratch = raster.scratch_folder(
+                settings.raster.scratch, f"docbatch-{fingerprint(output.resolve(), shard)}"
+            )
+            geometry = raster.Geometry(settings.model.image_max_px, settings.model.image_patch_px)
+            self.rasterizer = building.enter_context(raster.Rasterizer(settings.raster, geometry, scratch))
+            self.progress = building.enter_context(progress.Progress(self.summary))
+            self._ledger = ledger.Ledger()
+            self._reducer = reduce.Reducer(
+                envelope=self._envelope,
+                evidence=settings.task.evidence,
+                answer_field=settings.task.answer_field,
+                review_below=settings.engine.review_below,
+                write_merge=self._write_merge,
+                room_tokens=self._prompt_room,
+            )
+            stack.push(building.pop_all())
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def build_engine(self) -> base.Engine:
+        """Build the engine; it is closed with the run."""
+        self.engine = self._stack.enter_context(
+            base.build(self._engine_name, self.settings.engine, self._envelope, self._system)
+        )
+        return self.engine
+
+    @property
+    def window_tokens(self) -> int:
+        """Prompt tokens that may be in flight together."""
+        return min(self.settings.pack.window_tokens, self.engine.window_tokens)
+
+    # ---- from documents to chunks ----
+
+    def outlines(self) -> Iterator[Outline]:
+        """Yield the outline of every input, in order."""
+        for outline in self.rasterizer.outlines(self._found.documents, self._known):
+            self.summary.inputs += 1
+            self.tables.meet(outline.document)
+            if outline.failure:
+                self.summary.inputs_error += 1
+            else:
+                self.summary.inputs_ok += 1
+            yield outline
+
+    def chunks(self, outlines: Iterator[Outline]) -> Iterator[Chunk]:
+        """Yield what is to be rendered, with the requests still to be made about it."""
+        scope = self.settings.task.scope
+        for members, subjects in pack.subjects(outlines, scope):
+            cells = [(subject, self._cells(subject)) for subject in subjects]
+            todo = [(subject, [c for c in asked if self._is_new(c)]) for subject, asked in cells]
+            incomplete = any(asked for _, asked in cells) and any(
+                self._lacks_row(o.document) for o in members
+            )
+            looked_at = incomplete or any(new for _, new in todo)
+            self._open_rows(members, looked_at)
+            if scope == "folder":
+                self.tables.meet_folder(subjects[0])
+            for subject, new in todo:
+                if new or incomplete:
+                    self.progress.expect(len(subject.pages))
+                    yield from self._pack(subject, new)
+        self.summary.ignored_files = len(self._found.ignored)
+
+    def _known(self, document: Document) -> Outline | None:
+        """Spare opening a document whose every cell is finished."""
+        row = self.tables.document(document)
+        if row is None or self.settings.task.scope == "folder":
+            return None
+        if row["status"] == "error":
+            failure = Failure(row["error_code"], row["error"])
+            return None if self.settings.retry_errors else Outline(document, failure=failure)
+        pages = tuple(Page(document, n, row["pages"], 0, 0, n) for n in range(1, row["pages"] + 1))
+        outline = Outline(document, pages)
+        subjects = [s for _, found in pack.subjects([outline], self.settings.task.scope) for s in found]
+        cells = [cell for subject in subjects for cell in self._cells(subject)]
+        finished = all(self.tables.is_finished(cell, self.settings.retry_errors) for cell in cells)
+        return outline if finished and not (cells and row["text_layer_pages"] is None) else None
+
+    def _cells(self, subject: Subject) -> list[Cell]:
+        return [
+            Cell(
+                fingerprint(self.settings_hash, subject.document_id, subject.page or "", question.text),
+                subject,
+                question,
+            )
+            for question in self._questions
+            if matches(subject.source, question.document)
+        ]
+
+    def _is_new(self, cell: Cell) -> bool:
+        """Note that a cell is wanted, and tell whether it must be asked: once, whatever asks for it."""
+        self.tables.want(cell)
+        if cell.answer_id in self._asked or self.tables.is_finished(cell, self.settings.retry_errors):
+            return False
+        self._asked.add(cell.answer_id)
+        return True
+
+    def _lacks_row(self, document: Document) -> bool:
+        row = self.tables.document(document)
+        return not document.failure and (row is None or row["text_layer_pages"] is None)
+
+    def _open_rows(self, members: Sequence[Outline], looked_at: bool) -> None:
+        for outline in members:
+            document = outline.document
+            if document.duplicate_of and self._ledger.repeat(document):
+                continue
+            original = self.tables.original(document)
+            if document.duplicate_of and original:
+                self.tables.repeat_document(document, original)
+            elif outline.failure or looked_at or original is None:
+                row = self._ledger.begin(outline, looked_at)
+                if row is not None:
+                    self.tables.add_document(row)
+
+    def _pack(self, subject: Subject, cells: Sequence[Cell]) -> Iterator[Chunk]:
+        most_pages = min(self.settings.pack.max_images, self.settings.model.max_images)
+        yield from pack.chunks(
+            subject, cells, self._page_cost(subject.scope), self._write_ask, most_pages, self._prompt_room
+        )
+
+    # ---- exact costs ----
+
+    @property
+    def _prompt_room(self) -> int:
+        return self.settings.model.context_tokens - self.settings.task.max_output_tokens
+
+    def _page_cost(self, scope: str) -> pack.Cost:
+        def cost(page: Page) -> int:
+            return self._counter.text(prompt.label(page, scope)) + self._counter.image(
+                page.width_px, page.height_px
+            )
+
+        return cost
+
+    def _write_ask(self, cell: Cell) -> tuple[str, int]:
+        text = prompt.ask(cell.question, self.settings.task, self._envelope)
+        return text, self._counter.text(text) + self._counter.overhead
+
+    def _write_merge(self, question: Question, replies: Sequence[str]) -> tuple[str, int]:
+        text = prompt.merge(question, replies, self.settings.task, self._envelope)
+        return text, self._counter.merge(text)
+
+    def _recount(self, request: Request) -> Request:
+        """Count a request again after pages that could not be rendered were left out."""
+        cost = self._page_cost(request.cell.subject.scope)
+        counted = sum(map(cost, request.pages)) + self._counter.text(request.prompt) + self._counter.overhead
+        return dataclasses.replace(request, prompt_tokens=counted)
+
+    # ---- from chunks to answers ----
+
+    def settle(self, chunk: Chunk) -> tuple[list[Request], list[Request]]:
+        """Take a rendered chunk: return what to ask about it, and the merges that are due already."""
+        for row in self._ledger.see(chunk.pages):
+            self.tables.add_document(row)
+        self.progress.see_pages(chunk.pages)
+        asked, settled = reduce.settle(chunk)
+        due = [more for request, completion in settled for more in self._reduce(request, completion)]
+        unasked = []
+        for request in asked:
+            if (known := self.tables.completion(request)) is not None:
+                due += self._reduce(request, known)
+            else:
+                unasked.append(self._recount(request) if len(request.pages) < len(chunk.pages) else request)
+        return unasked, due
+
+    def reply(self, request: Request, completion: Completion) -> list[Request]:
+        """Keep an engine's reply; return the requests that it gives rise to."""
+        self.tables.add_request(request, completion)
+        self.progress.see_request(completion)
+        if completion.failure is None and completion.prompt_tokens != request.prompt_tokens:
+            log.error(
+                "%s: %d prompt tokens were counted, the engine had %d",
+                request.cell.subject.source, request.prompt_tokens, completion.prompt_tokens,
+            )  # fmt: skip
+        return self._reduce(request, completion)
+
+    def _reduce(self, request: Request, completion: Completion) -> list[Request]:
+        outcome = self._reducer.add(request, completion)
+        if isinstance(outcome, Answer):
+            self.tables.add_answer(outcome)
+            self.progress.see_answer(outcome)
+            return []
+        return outcome or []
+
+    # ---- the end ----
+
+    def finish(self) -> Summary:
+        """Reconcile the counts with the tables and write run.json."""
+        for row in self._ledger.left():
+            self.tables.add_document(row)
+        self.tables.commit()
+        ok, failed = self.tables.outcome()
+        self.summary.cells = ok + sum(failed.values())
+        self.summary.errors, self.summary.failed = dict(failed), sum(failed.values())
+        self.summary.reused = ok - self.summary.answered
+        return self.summary
+
+    def record(self) -> None:
+        """Write run.json: settings, versions, counts, dates."""
+        packages = ("docbatch", "pymupdf", "mistral_common", "pyarrow", "pillow", "rapidocr", "bm25s")
+        self.tables.write_run(
+            {
+                "run_id": self._run_id,
+                "begun": self._begun.isoformat(),
+                "ended": dt.datetime.now(dt.UTC).isoformat(),
+                "prompt_date": self.tables.first_date().isoformat(),
+                "engine": self._engine_name,
+                "model": self._identity,
+                "settings_hash": self.settings_hash,
+                "summary": dataclasses.asdict(self.summary),
+                "settings": dataclasses.asdict(self.settings),
+                "versions": {"python": sys.version.split()[0], **_versions(packages)},
+            }
+        )
+
+    def plan(self) -> str:
+        """Write plan.parquet and return the plan as a table."""
+        rows: dict[str, plan.PlanRow] = {}
+
+        def noted() -> Iterator[Outline]:
+            for outline in self.outlines():
+                rows[outline.document.source] = plan.row(
+                    outline.document, len(outline.pages), outline.failure
+                )
+                yield outline
+
+        for chunk in self.chunks(noted()):
+            name = chunk.pages[0].document.source if chunk.pages else chunk.subject.source
+            if name in rows:
+                plan.add(rows[name], chunk, self.settings.model)
+        self.tables.write_plan(
+            [{**dataclasses.asdict(row), "task": self.settings.task.name} for row in rows.values()]
+        )
+        kept = self.tables.outcome()[0]
+        return plan.describe(rows.values(), self.settings.task.name, self.settings.model, kept)
+
+    def _hash(self, system_template: str) -> str:
+        """Identify all that an answer depends on but the document and the question."""
+        given, model = self.settings.task, self.settings.model
+        asked = (given.name, given.scope, given.instruction, given.evidence, given.max_output_tokens)
+        drawn = (model.image_max_px, model.image_patch_px)
+        return fingerprint(*asked, json.dumps(self._envelope), *drawn, system_template, self._identity)
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found

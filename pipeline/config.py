@@ -1,0 +1,120 @@
+"""Settings as dataclasses: types live here, values in `conf/`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(slots=True, kw_only=True)
+class ShardSettings:
+    index: int
+    count: int
+
+
+@dataclass(slots=True, kw_only=True)
+class SourceSettings:
+    include: list[str]
+    """Globs on the relative path; empty: everything."""
+    exclude: list[str]
+
+
+@dataclass(slots=True, kw_only=True)
+class RasterSettings:
+    workers: int
+    """Worker processes; 0: one per core available to this process."""
+    page_timeout_s: float
+    worker_memory_mb: int
+    """Address space a worker may use beyond what it has after start-up."""
+    max_megapixels: int
+    """Decoded size over which an image file is refused."""
+    password: str | None
+    passwords: str | None
+    """CSV with the columns `document` (path or glob) and `password`."""
+    scratch: str | None
+    """Folder for page images; null: tmpfs if it has room, else the temporary folder."""
+
+
+@dataclass(slots=True, kw_only=True)
+class PackSettings:
+    max_images: int
+    window_tokens: int
+    """Most prompt tokens in flight together, below what the engine has room for."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ModelSettings:
+    name: str
+    path: str | None
+    """Folder with the weights, the tokenizer and SYSTEM_PROMPT.txt; null: counted with the shipped tokenizer."""
+    tokenizer: str
+    """Tokenizer file in `path`, or of that name among mistral_common's own data."""
+    tokenizer_version: str | None
+    """Instruct format when it differs from the tokenizer file's own (Tekken only)."""
+    image_max_px: int
+    image_patch_px: int
+    """Pixels per image token along each side: patch size times spatial merge."""
+    context_tokens: int
+    max_images: int
+    system_prompt: str
+    """Used when `path` has no SYSTEM_PROMPT.txt; {name}, {today}, {yesterday} are filled once per output."""
+    parameters_b: float
+    layers: int
+    width: int
+    gpus: int
+    tflops_per_gpu: float
+
+
+@dataclass(slots=True, kw_only=True)
+class TaskSettings:
+    name: str
+    scope: str
+    question: str | None
+    """The only question, when there is no file of questions."""
+    questions: str | None
+    instruction: str
+    schema: Any
+    """JSON schema of the structured answer: a mapping, a path to a JSON file, or null for plain text."""
+    labels: list[str]
+    """Allowed values of the field `label`, for classification."""
+    answer_field: str | None
+    """Field of the structured answer that also fills the column `answer`."""
+    evidence: bool
+    """Ask for page numbers and a quote with the answer."""
+    max_output_tokens: int
+
+
+@dataclass(slots=True, kw_only=True)
+class EngineSettings:
+    name: str
+    workers: int
+    page_timeout_s: float
+    window_tokens: int
+    passage_chars: int
+    review_below: float
+    """Confidence under which an answer is marked `needs_review`."""
+
+
+@dataclass(slots=True, kw_only=True)
+class SinkSettings:
+    journal_parts: int
+    """Journal parts that are rolled into one when so many have gathered."""
+    checkpoint_rows: int
+    """Journal rows after which the tables are published while the run goes on."""
+
+
+@dataclass(slots=True, kw_only=True)
+class RunSettings:
+    input: str
+    output: str
+    plan: bool
+    strict: bool
+    retry_errors: bool
+    shard: ShardSettings
+    source: SourceSettings
+    raster: RasterSettings
+    pack: PackSettings
+    model: ModelSettings
+    task: TaskSettings
+    engine: EngineSettings
+    sink: SinkSettings

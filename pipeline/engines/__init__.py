@@ -1,0 +1,1 @@
+"""Engines answer requests; all keep the contract of `base.Engine`."""

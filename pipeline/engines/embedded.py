@@ -1,0 +1,202 @@
+"""Answer without a GPU: read the text layer or the OCR of a page, and find the passage that answers best."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import json
+import multiprocessing
+import os
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, TimeoutError
+from dataclasses import replace
+from typing import Any, Self
+
+from pebble import ProcessExpired, ProcessPool
+
+from pipeline.config import EngineSettings
+from pipeline.engines import extract
+from pipeline.engines.passages import Passage, best, cut
+from pipeline.records import Completion, Failure, Page, Request
+
+_CACHED_PAGES = 512
+_CANDIDATES = 6
+
+
+class EmbeddedEngine:
+    """A reader of text that picks passages. It writes nothing of its own."""
+
+    def __init__(self, settings: EngineSettings, envelope: Mapping[str, Any] | None) -> None:
+        """`envelope` is the JSON schema of a reply; None for tasks that want the page's text itself."""
+        self.window_tokens = settings.window_tokens
+        self._settings = settings
+        self._envelope = envelope
+        self._texts: OrderedDict[tuple[str, int], str] = OrderedDict()
+        context = multiprocessing.get_context("forkserver")
+        workers = settings.workers or len(os.sched_getaffinity(0))
+        self._pool = ProcessPool(max_workers=workers, max_tasks=500, context=context)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.stop()
+        self._pool.join()
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Completion]]:
+        """Yield each request with its completion, in order; pages are read ahead in the worker processes."""
+        reading = self._read_ahead(requests)
+        for request in requests:
+            begin = time.perf_counter()
+            try:
+                texts = {page.ordinal: self._text(page, reading) for page in request.pages}
+            except (TimeoutError, ProcessExpired, OSError) as error:
+                message = f"{request.cell.subject.source}: its text could not be read ({error!r})"
+                completion = Completion("", "error", failure=Failure("engine_failed", message))
+            else:
+                text, confidence = self._reply(request, texts)
+                completion = Completion(text, "stop", confidence=confidence)
+            yield request, _timed(completion, request, time.perf_counter() - begin)
+
+    # ---- reading ----
+
+    def _read_ahead(self, requests: Sequence[Request]) -> dict[tuple[str, int], Future[Any]]:
+        """Start reading the pages that need more than their text layer."""
+        reading: dict[tuple[str, int], Future[Any]] = {}
+        for page in (page for request in requests for page in request.pages):
+            key = (page.document.document_id, page.number)
+            if key in self._texts or key in reading or page.blank:
+                continue
+            if not page.text.strip():
+                job: tuple[Any, list[Any]] = (_ocr, [str(page.image)])
+            elif self._envelope is None:
+                job = (_markdown, [str(page.document.path), page.number])
+            else:
+                continue
+            reading[key] = self._pool.schedule(job[0], args=job[1], timeout=self._settings.page_timeout_s)
+        return reading
+
+    def _text(self, page: Page, reading: Mapping[tuple[str, int], Future[Any]]) -> str:
+        key = (page.document.document_id, page.number)
+        if key not in reading and key not in self._texts:
+            return page.text
+        if key not in self._texts:
+            self._texts[key] = reading[key].result() or page.text
+            if len(self._texts) > _CACHED_PAGES:
+                self._texts.popitem(last=False)
+        return self._texts[key]
+
+    # ---- replying ----
+
+    def _reply(self, request: Request, texts: Mapping[int, str]) -> tuple[str, float | None]:
+        """Return the reply's text and its confidence, 0 to 1."""
+        if self._envelope is None:
+            parts = request.parts or [texts[number] for number in sorted(texts)]
+            return "\n\n".join(part.strip() for part in parts), None
+        properties = self._envelope["properties"]
+        if "quote" not in properties:
+            return _dump(self._fields(self._envelope, request, texts)), None
+        if "properties" in properties["answer"]:
+            fields = self._fields(properties["answer"], request, texts)
+            pages = sorted(
+                {number for number in texts if any(_holds(texts[number], v) for v in fields.values())}
+            )
+            return _dump({"answer": fields, "pages": pages[:30], "quote": None}), None
+        return self._passage(request, texts)
+
+    def _fields(
+        self, schema: Mapping[str, Any], request: Request, texts: Mapping[int, str]
+    ) -> dict[str, Any]:
+        if request.parts:
+            return extract.combine([_fields_of(part) for part in request.parts], schema)
+        return extract.fill(schema, texts)
+
+    def _passage(self, request: Request, texts: Mapping[int, str]) -> tuple[str, float | None]:
+        """Answer with the best passage; a part of a long document hands on its best few instead."""
+        if request.parts:
+            candidates = [Passage(**c) for part in request.parts for c in json.loads(part)["candidates"]]
+        else:
+            candidates = cut(texts, self._settings.passage_chars)
+        ranked = best(request.cell.question.text, candidates, _CANDIDATES)
+        if request.siblings > 1:
+            return _dump({"candidates": [{"page": p.page, "text": p.text} for p, _ in ranked]}), None
+        if not ranked:
+            return _dump({"answer": None, "pages": [], "quote": None}), 0.0
+        passage, confidence = ranked[0]
+        return _dump({"answer": passage.text, "pages": [passage.page], "quote": passage.text}), confidence
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _fields_of(reply: str) -> dict[str, Any]:
+    value = json.loads(reply)
+    fields = value["answer"] if "quote" in value else value
+    return dict(fields)
+
+
+def _holds(text: str, value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and value in text
+
+
+def _timed(completion: Completion, request: Request, seconds: float) -> Completion:
+    return replace(completion, prompt_tokens=request.prompt_tokens, engine_seconds=seconds)
+
+
+# ---- what follows runs in worker processes ----
+
+
+@functools.lru_cache(maxsize=1)
+def _reader() -> Any:
+    from rapidocr import RapidOCR
+
+    threads = {"EngineConfig.onnxruntime.intra_op_num_threads": 1}
+    return RapidOCR(params={"Global.log_level": "error", **threads})
+
+
+def _ocr(image: str) -> str:
+    """Return the lines of a page image, turned upright if its text stands on its side."""
+    from PIL import Image
+
+    with Image.open(image) as opened:
+        upright = opened.convert("RGB")
+    lines, sideways = _read_lines(upright)
+    if sideways:
+        turned = [
+            _read_lines(upright.transpose(t))[0]
+            for t in (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
+        ]
+        lines = max([lines, *turned], key=lambda found: sum(len(text) * score for text, score in found))
+    return "\n".join(text for text, _ in lines)
+
+
+def _read_lines(image: Any) -> tuple[list[tuple[str, float]], bool]:
+    """Return (text, score) per line in reading order, and whether most of the lines run up or down the page."""
+    import numpy as np
+
+    found = _reader()(np.asarray(image)[:, :, ::-1])
+    if not found.txts:
+        return [], False
+    boxes = np.asarray(found.boxes)
+    widths, heights = np.ptp(boxes[:, :, 0], axis=1), np.ptp(boxes[:, :, 1], axis=1)
+    tall = np.asarray([len(text) for text in found.txts]) * (heights > 1.5 * widths)
+    return list(zip(found.txts, found.scores, strict=True)), bool(
+        2 * tall.sum() > sum(len(text) for text in found.txts)
+    )
+
+
+def _markdown(path: str, number: int) -> str:
+    """Return a page of a document with a text layer as Markdown; empty when it cannot be laid out."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        import pymupdf4llm
+
+        try:
+            text: str = pymupdf4llm.to_markdown(path, pages=[number - 1], use_ocr=False, show_progress=False)
+        except (ValueError, RuntimeError):  # encrypted, or a kind that has no layout: the text layer serves
+            return ""
+    return re.sub(r"\n{3,}", "\n\n", text).strip()

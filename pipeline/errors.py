@@ -1,0 +1,69 @@
+"""Errors, split by what the caller does next.
+
+PipelineError
+├── SettingsError          the run cannot start: mend the command line (exit 1)
+├── OutputError            the output cannot be used: locked, full, of another layout (exit 1)
+├── EngineLost             the engine is gone for good (exit 1, finished work is saved)
+└── DocumentError          concerns one document or page: becomes a row with `code`
+    ├── Encrypted  Corrupt  Empty  Unsupported  TooLarge  Unreadable
+    └── RenderTimeout  RenderCrashed
+Interrupted                a signal asked the run to stop (exit 75, finished work is saved)
+"""
+
+
+class PipelineError(Exception):
+    """Base of all errors that the pipeline raises on purpose."""
+
+
+class SettingsError(PipelineError):
+    """Name the setting that is wrong and what to do about it."""
+
+
+class OutputError(PipelineError):
+    """Say why the output directory cannot be used."""
+
+
+class EngineLost(PipelineError):
+    """Say why the engine cannot answer any more requests."""
+
+
+class DocumentError(PipelineError):
+    """Concern one document: `code` is the `error_code` of its rows."""
+
+    code = "unreadable"
+
+
+class Encrypted(DocumentError):
+    code = "encrypted"
+
+
+class Corrupt(DocumentError):
+    code = "corrupt"
+
+
+class Empty(DocumentError):
+    code = "empty"
+
+
+class Unsupported(DocumentError):
+    code = "unsupported"
+
+
+class TooLarge(DocumentError):
+    code = "too_large"
+
+
+class Unreadable(DocumentError):
+    code = "unreadable"
+
+
+class RenderTimeout(DocumentError):
+    code = "render_timeout"
+
+
+class RenderCrashed(DocumentError):
+    code = "render_crashed"
+
+
+class Interrupted(BaseException):
+    """Unwind the run after a signal; not an `Exception`, so that no stage mistakes it for a failure."""

@@ -1,0 +1,225 @@
+"""The records that travel between stages: frozen, slotted, with units in their names."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+def fingerprint(*parts: object) -> str:
+    """Return 32 hex digits of SHA-256 over `parts`, each delimited by its length."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = str(part).encode("utf-8", "surrogateescape")
+        digest.update(b"%d:" % len(data) + data)
+    return digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why something has no answer: an `error_code` and a sentence (what, which, what to do)."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One input file."""
+
+    source: str
+    """Path relative to the input, as UTF-8."""
+    path: Path
+    kind: str
+    bytes: int
+    document_id: str
+    """SHA-256 of the bytes; empty when they could not be read."""
+    duplicate_of: str | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page, before (`image` is None) and after rendering."""
+
+    document: Document
+    number: int
+    """1-based within its document."""
+    total: int
+    width_px: int
+    height_px: int
+    ordinal: int
+    """1-based within its subject: what labels and evidence call it; `number`, but for folders."""
+    image: Path | None = None
+    text: str = ""
+    """The text layer; empty where there is none."""
+    blank: bool = False
+    raster_seconds: float = 0.0
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A document with the size in pixels that each of its pages will have; or why it cannot be read."""
+
+    document: Document
+    pages: tuple[Page, ...] = ()
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question for the documents whose source matches `document` (a path or glob; empty: all)."""
+
+    question_id: str
+    text: str
+    document: str = ""
+    gold_answer: str | None = None
+    gold_page: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a question is asked about: a page, a document or a folder."""
+
+    scope: str
+    source: str
+    document_id: str
+    pages: tuple[Page, ...]
+    pages_total: int
+    failure: Failure | None = None
+
+    @property
+    def page(self) -> int | None:
+        """The page number, in page scope."""
+        return self.pages[0].number if self.scope == "page" and self.pages else None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One row to be: a subject and a question."""
+
+    answer_id: str
+    subject: Subject
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One model request: `ask` about page images, or `merge` the answers of earlier requests."""
+
+    request_id: str
+    cell: Cell
+    kind: str
+    pages: tuple[Page, ...]
+    prompt: str
+    """The text after the images."""
+    prompt_tokens: int
+    position: int = 0
+    siblings: int = 1
+    """How many requests, this one being number `position`, answer the same cell and are merged."""
+    parts: tuple[str, ...] = ()
+    """The replies to merge; empty for `ask`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What an engine said to a request; `failure` instead of text when it could not answer."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    confidence: float | None = None
+    engine_seconds: float = 0.0
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A run of pages that share a request, with one request per question still to be asked of it."""
+
+    subject: Subject
+    pages: tuple[Page, ...]
+    requests: tuple[Request, ...]
+    prefix_tokens: int
+    """Tokens of the page images and labels, which all its requests share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A finished cell: the row of the `answers` table."""
+
+    cell: Cell
+    status: str
+    failure: Failure | None = None
+    answer: str | None = None
+    fields: dict[str, Any] | None = None
+    evidence_pages: tuple[int, ...] = ()
+    evidence_found: bool | None = None
+    pages_read: int = 0
+    requests: int = 0
+    finish_reason: str | None = None
+    confidence: float | None = None
+    needs_review: bool = False
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    engine_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRow:
+    """A row of the `documents` table; the page counts are None when no page had to be looked at."""
+
+    document: Document
+    pages: int | None
+    status: str
+    failure: Failure | None = None
+    text_layer_pages: int | None = None
+    blank_pages: int | None = None
+    languages: tuple[str, ...] = ()
+    raster_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Summary:
+    """Counts of a run; inputs = ok + error and cells = reused + answered + failed."""
+
+    inputs: int = 0
+    inputs_ok: int = 0
+    inputs_error: int = 0
+    ignored_files: int = 0
+    cells: int = 0
+    reused: int = 0
+    answered: int = 0
+    failed: int = 0
+    pages: int = 0
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+    errors: dict[str, int] = field(default_factory=dict)
+
+
+def matches(source: str, pattern: str) -> bool:
+    """Tell whether `pattern`, a path, a folder or a glob relative to the input, names `source`."""
+    if not pattern:
+        return True
+    name, wanted = (
+        unicodedata.normalize("NFC", source),
+        unicodedata.normalize("NFC", pattern).removeprefix("./"),
+    )
+    return name == wanted or name.startswith(wanted.rstrip("/") + "/") or fnmatch.fnmatchcase(name, wanted)
+
+
+def joined_id(documents: Iterable[Document]) -> str:
+    """Identify a folder by the bytes of its documents, in order."""
+    return hashlib.sha256("".join(d.document_id for d in documents).encode()).hexdigest()

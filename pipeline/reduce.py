@@ -1,0 +1,219 @@
+"""Reduce completions to answers: settle what needs no engine, merge long documents, validate, check evidence."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jsonschema
+
+from pipeline.records import (
+    Answer,
+    Cell,
+    Chunk,
+    Completion,
+    Failure,
+    Question,
+    Request,
+    fingerprint,
+)
+
+Settled = tuple[Request, Completion]
+
+
+def settle(chunk: Chunk) -> tuple[list[Request], list[Settled]]:
+    """Split a rendered chunk into what to ask the engine and what is settled without it.
+
+    Pages that could not be rendered are left out of the request; a blank page is not asked about on its own.
+    """
+    readable = tuple(page for page in chunk.pages if not page.failure)
+    failure = chunk.subject.failure or (chunk.pages[0].failure if chunk.pages and not readable else None)
+    requests = [replace(request, pages=readable) for request in chunk.requests]
+    if failure:
+        return [], [(request, Completion("", "error", failure=failure)) for request in requests]
+    if chunk.subject.scope == "page" and readable[0].blank:
+        return [], [(request, Completion("", "blank")) for request in requests]
+    return requests, []
+
+
+@dataclass(slots=True)
+class _Pending:
+    """The replies to one cell so far, and what of the pages the final answer will be checked against."""
+
+    replies: list[Settled] = field(default_factory=list)
+    texts: dict[int, str] = field(default_factory=dict)
+    pages_read: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    spent: list[Completion] = field(default_factory=list)
+
+
+class Reducer:
+    """Collect completions cell by cell, across windows, until a cell has its answer."""
+
+    def __init__(
+        self,
+        envelope: Mapping[str, Any] | None,
+        evidence: bool,
+        answer_field: str | None,
+        review_below: float,
+        write_merge: Callable[[Question, Sequence[str]], tuple[str, int]],
+        room_tokens: int,
+    ) -> None:
+        """`write_merge` gives a merge request's text and exact tokens; `room_tokens` the most it may have."""
+        self._envelope = envelope
+        self._validator = jsonschema.Draft202012Validator(dict(envelope)) if envelope else None
+        self._evidence = evidence
+        self._answer_field = answer_field
+        self._review_below = review_below
+        self._write_merge = write_merge
+        self._room_tokens = room_tokens
+        self._pending: dict[str, _Pending] = {}
+
+    def add(self, request: Request, completion: Completion) -> Answer | list[Request] | None:
+        """Take one completion: return the cell's answer, or the merge requests it now needs, or None."""
+        pending = self._pending.setdefault(request.cell.answer_id, _Pending())
+        pending.replies.append((request, completion))
+        pending.spent.append(completion)
+        if request.kind == "ask":
+            self._note_pages(pending, request, completion)
+        if len(pending.replies) < request.siblings:
+            return None
+        replies, pending.replies = pending.replies, []
+        useful = [(r, c) for r, c in replies if not c.failure]
+        pending.failures += [c.failure for _, c in replies if c.failure]
+        if len(useful) > 1:
+            return self._merges(
+                request.cell, sorted(useful, key=lambda settled: settled[0].position), pending
+            )
+        del self._pending[request.cell.answer_id]
+        return self._answer(request.cell, useful[0][1] if useful else None, pending)
+
+    def _note_pages(self, pending: _Pending, request: Request, completion: Completion) -> None:
+        pending.pages_read += len(request.pages)
+        reply = self._parse(completion.text)
+        cited = set(_page_numbers(reply)) if isinstance(reply, dict) else set()
+        keep = cited or {page.ordinal for page in request.pages if request.siblings == 1}
+        pending.texts.update({page.ordinal: page.text for page in request.pages if page.ordinal in keep})
+
+    def _merges(self, cell: Cell, replies: Sequence[Settled], pending: _Pending) -> list[Request]:
+        groups = self._groups(cell.question, [completion.text for _, completion in replies])
+        merges = []
+        for number, group in enumerate(groups):
+            prompt, tokens = self._write_merge(cell.question, group)
+            level = fingerprint(cell.answer_id, "merge", number, len(groups), *group)
+            merges.append(
+                Request(level, cell, "merge", (), prompt, tokens, number, len(groups), tuple(group))
+            )
+        return merges
+
+    def _groups(self, question: Question, texts: Sequence[str]) -> list[list[str]]:
+        """Split replies evenly into as few groups of at least two as fit the context each."""
+        for count in range(1, len(texts) // 2 + 1):
+            size, extra = divmod(len(texts), count)
+            starts = [i * size + min(i, extra) for i in range(count + 1)]
+            groups = [list(texts[a:b]) for a, b in zip(starts, starts[1:], strict=False)]
+            if all(self._write_merge(question, group)[1] <= self._room_tokens for group in groups):
+                return groups
+        return [list(texts)]  # too long even in pairs: the engine refuses it as too_long
+
+    def _answer(self, cell: Cell, completion: Completion | None, pending: _Pending) -> Answer:
+        spent = pending.spent
+        subject = cell.subject
+        answer = Answer(
+            cell=cell,
+            status="error",
+            pages_read=pending.pages_read,
+            requests=sum(1 for c in spent if c.finish_reason not in ("blank", "error") or not c.failure),
+            finish_reason=completion.finish_reason if completion else None,
+            confidence=completion.confidence if completion else None,
+            prompt_tokens=sum(c.prompt_tokens for c in spent),
+            cached_tokens=sum(c.cached_tokens for c in spent),
+            output_tokens=sum(c.output_tokens for c in spent),
+            engine_seconds=sum(c.engine_seconds for c in spent),
+        )
+        if completion is None:
+            return replace(answer, failure=pending.failures[0], needs_review=True, requests=0)
+        if completion.finish_reason == "blank":
+            return replace(answer, status="ok", requests=0)
+        answer = self._fill(answer, completion, pending)
+        failures = [f for f in (answer.failure, *pending.failures) if f]
+        failures += [page.failure for page in subject.pages if page.failure]
+        if not failures and subject.scope != "page" and pending.pages_read < len(subject.pages):
+            missing = len(subject.pages) - pending.pages_read
+            failures.append(Failure("unreadable", f"{subject.source}: {missing} pages could not be read"))
+        unsure = (
+            answer.evidence_found is False
+            or (answer.confidence is not None and answer.confidence < self._review_below)
+            or answer.finish_reason != "stop"
+        )
+        if failures:
+            return replace(answer, status="error", failure=failures[0], needs_review=True)
+        return replace(answer, status="ok", needs_review=unsure)
+
+    def _fill(self, answer: Answer, completion: Completion, pending: _Pending) -> Answer:
+        source, question = answer.cell.subject.source, answer.cell.question.question_id
+        if completion.finish_reason == "length":
+            message = f"{source}, {question}: the answer was cut at its longest; raise task.max_output_tokens"
+            return replace(answer, answer=completion.text, failure=Failure("truncated", message))
+        if self._validator is None:
+            return replace(answer, answer=completion.text)
+        reply = self._parse(completion.text)
+        problem = next(self._validator.iter_errors(reply), None)
+        if problem is not None:
+            message = (
+                f"{source}, {question}: the reply is not of the form asked for ({problem.message[:200]})"
+            )
+            return replace(answer, answer=completion.text, failure=Failure("schema_invalid", message))
+        known = {page.ordinal for page in answer.cell.subject.pages}
+        pages = tuple(sorted({number for number in _page_numbers(reply) if number in known}))
+        body = reply["answer"] if self._evidence else reply
+        quote = reply.get("quote") if self._evidence else None
+        return replace(
+            answer,
+            answer=self._plain(body),
+            fields=body if isinstance(body, dict) else None,
+            evidence_pages=pages,
+            evidence_found=_found(quote, [pending.texts.get(number, "") for number in pages]),
+        )
+
+    def _plain(self, body: Any) -> str | None:
+        if isinstance(body, dict):
+            body = body.get(self._answer_field) if self._answer_field else body
+        return body if body is None or isinstance(body, str) else json.dumps(body, ensure_ascii=False)
+
+    def _parse(self, text: str) -> Any:
+        if self._envelope is None:
+            return None
+        try:
+            return json.loads(text)
+        except ValueError:
+            return None
+
+
+def _page_numbers(value: Any) -> Iterator[int]:
+    """Yield the page numbers under any key `page` or `pages` of a reply."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key in ("page", "pages"):
+                yield from (n for n in (inner if isinstance(inner, list) else [inner]) if isinstance(n, int))
+            else:
+                yield from _page_numbers(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _page_numbers(inner)
+
+
+def _found(quote: str | None, texts: Iterable[str]) -> bool | None:
+    """Tell whether a page's text layer holds the quote; None without a quote or a text layer."""
+    layers = [plain for text in texts if (plain := _letters(text))]
+    wanted = _letters(quote or "")
+    return any(wanted in layer for layer in layers) if wanted and layers else None
+
+
+def _letters(text: str) -> str:
+    """Keep letters and digits alone: line breaks, hyphens and quotation marks vary between layer and reply."""
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text)).casefold()

@@ -1,0 +1,246 @@
+"""Run the pipeline: `python -m pipeline.run input=pdfs/`. `execute` is the whole flow; start reading there."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import logging
+import os
+import re
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline.config import RunSettings
+from pipeline.errors import Interrupted, PipelineError, SettingsError
+
+if TYPE_CHECKING:
+    from pipeline.assembly import Assembly
+    from pipeline.records import Chunk, Summary
+
+# In a wheel conf/ lies inside the package; in a checkout, beside it.
+CONF = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if p.is_dir())
+
+EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 75
+
+
+def execute(settings: RunSettings) -> Summary:
+    """Take documents to pages to requests to completions to answers to Parquet, window by window."""
+    from pipeline import order
+    from pipeline.assembly import Assembly
+
+    with Assembly(settings) as run:
+        try:
+            with _signals_raise():
+                run.build_engine()
+                chunks = run.chunks(run.outlines())
+                for window in run.rasterizer.render(order.windows(chunks, run.window_tokens)):
+                    answer_window(run, window)
+                    run.tables.commit()
+                    run.rasterizer.release(window)
+                run.finish()
+                run.tables.publish(complete=True)
+        except BaseException:
+            run.tables.commit()
+            run.tables.publish(complete=False)
+            raise
+        finally:
+            run.record()
+        return run.summary
+
+
+def answer_window(run: Assembly, window: Sequence[Chunk]) -> None:
+    """Ask the engine what a window holds, and what its replies give rise to, until nothing is left to ask."""
+    from pipeline import order
+
+    asked, due = zip(*(run.settle(chunk) for chunk in window), strict=True)
+    requests = order.interleave([*asked, *due])
+    while requests:
+        requests = [
+            more for r, completion in run.engine.answer(requests) for more in run.reply(r, completion)
+        ]
+
+
+def plan(settings: RunSettings) -> str:
+    """Return what the run would do, as a table; write it to plan.parquet."""
+    from pipeline.assembly import Assembly
+
+    with Assembly(settings) as run:
+        return run.plan()
+
+
+# ---- the edge: Hydra, settings, signals, exit codes ----
+
+
+def main() -> None:
+    """Check the command line, then let Hydra compose it and run."""
+    if not set(sys.argv[1:]) & {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"}:
+        try:
+            _check(sys.argv[1:])
+        except PipelineError as error:
+            _fail(error)
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_run)()
+
+
+def _run(config: DictConfig) -> None:
+    try:
+        settings = to_settings(config)
+        _log_to(Path(HydraConfig.get().runtime.output_dir))
+        if settings.plan:
+            print(plan(settings))
+            return
+        from pipeline.progress import describe
+
+        summary = execute(settings)
+    except PipelineError as error:
+        _fail(error)
+    except Interrupted as signalled:
+        print(f"interrupted by {signalled}: finished work is saved; run again to continue", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    print(describe(summary, settings.output))
+    if settings.strict and summary.failed:
+        _fail(
+            SettingsError(
+                f"strict=true: {summary.failed} answers are errors; they are in {settings.output}/answers"
+            )
+        )
+
+
+def to_settings(config: DictConfig) -> RunSettings:
+    """Turn a composed config into typed settings; raises SettingsError naming the key that is wrong."""
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(RunSettings), config)
+        missing = sorted(OmegaConf.missing_keys(merged))
+        if missing:
+            raise SettingsError(f"{missing[0]}: has no value; set {missing[0]}=… on the command line")
+        settings = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise SettingsError(f"{error.full_key or 'settings'}: {_one_line(error)}") from error
+    assert isinstance(settings, RunSettings)
+    _check_values(settings)
+    return settings
+
+
+def _check_values(settings: RunSettings) -> None:
+    from pipeline.engines.base import ENGINES
+
+    if settings.engine.name not in ENGINES:
+        raise SettingsError(f"engine={settings.engine.name}: must be one of {', '.join(ENGINES)}")
+    if not 0 <= settings.shard.index < settings.shard.count:
+        raise SettingsError(f"shard.index={settings.shard.index}: must be 0 to {settings.shard.count - 1}")
+    if settings.pack.max_images < 1 or settings.task.max_output_tokens < 1:
+        raise SettingsError("pack.max_images and task.max_output_tokens: must be at least 1")
+    if settings.task.max_output_tokens >= settings.model.context_tokens:
+        raise SettingsError(
+            f"task.max_output_tokens: leaves no room in {settings.model.context_tokens} tokens"
+        )
+    if not (Path(settings.input).exists() or re.search(r"[*?\[]", settings.input)):
+        raise SettingsError(f"input={settings.input}: there is no such file or folder; check the path")
+    _check_writable(Path(settings.output))
+
+
+def _check_writable(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise SettingsError(
+            f"output={output}: cannot be written ({error.strerror}); choose another folder"
+        ) from error
+
+
+def _check(arguments: Sequence[str]) -> None:
+    """Compose the settings before Hydra makes any folder, so that a mistake costs one line and no traceback."""
+    if {"-m", "--multirun"} & set(arguments):
+        return
+    overrides = [a for a in arguments if not a.startswith("-") and not a.startswith("hydra")]
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            config = hydra.compose("config", overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SettingsError(_explain(error, overrides)) from error
+    to_settings(config)
+
+
+def _explain(error: Exception, overrides: Sequence[str]) -> str:
+    """Say in one line which override is wrong and what was probably meant."""
+    text = _one_line(error)
+    if match := re.search(r"Could not find '([\w/]+)/([^']+)'", text):
+        group, name = match.groups()
+        names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+        return f"{group}={name}: is unknown; there are {', '.join(names)}"
+    if match := re.search(r"Key '(\w+)' is not in struct", str(error)):
+        wrong = next((o.split("=")[0] for o in overrides if match[1] in o.split("=")[0].split(".")), match[1])
+        near = difflib.get_close_matches(wrong, _known_keys(), n=1)
+        return f"{wrong}: there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
+    if (
+        "LexerNoViableAlt" in text
+        or "mismatched input" in text
+        or "extraneous input" in text
+        or "token recog" in text
+    ):
+        return f"{text}; quote a value that holds , = ( ) or quotes: 'input=\"a, b\"'"
+    return text
+
+
+def _known_keys() -> list[str]:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("config")
+    sections = {key: value for key, value in config.items_ex(resolve=False) if isinstance(value, DictConfig)}
+    return [*map(str, config), *(f"{section}.{key}" for section, value in sections.items() for key in value)]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(line.strip() for line in str(error).splitlines()[:2] if line.strip())
+
+
+def _fail(error: Exception) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(EXIT_FAILED)
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Turn the first SIGTERM, SIGINT or SIGUSR1 into Interrupted; ignore further ones while work is saved."""
+    names = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    before = {name: signal.getsignal(name) for name in names}
+    owner = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for name in names:
+            signal.signal(name, signal.SIG_IGN)
+        if os.getpid() == owner:
+            raise Interrupted(signal.Signals(number).name)
+
+    for name in names:
+        signal.signal(name, stop)
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            if signal.getsignal(name) is stop:
+                signal.signal(name, handler)
+
+
+def _log_to(folder: Path) -> None:
+    """Log to the run's folder in full and to stderr what matters."""
+    logger = logging.getLogger("pipeline")
+    logger.setLevel(logging.INFO)
+    file, terminal = logging.FileHandler(folder / "run.log", encoding="utf-8"), logging.StreamHandler()
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.handlers = [file, terminal]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Count prompt tokens exactly, with mistral_common as the only truth."""
+
+from __future__ import annotations
+
+import functools
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from mistral_common.protocol.instruct.chunk import ImageChunk, TextChunk
+from mistral_common.protocol.instruct.messages import SystemMessage, UserMessage
+from mistral_common.protocol.instruct.request import ChatCompletionRequest
+from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+from PIL import Image
+
+from pipeline.config import ModelSettings
+from pipeline.errors import SettingsError
+
+
+class TokenCounter:
+    """Count the tokens of a model's prompts without encoding an image.
+
+    mistral_common encodes a message piece by piece, so a prompt costs the sum of its pieces plus what the chat
+    format adds, which is measured once.
+    """
+
+    def __init__(self, settings: ModelSettings, system_prompt: str) -> None:
+        self._patch_px = settings.image_patch_px
+        self._tokenizer = load_tokenizer(settings)
+        self._encode = self._tokenizer.instruct_tokenizer.tokenizer.encode
+        self._system = system_prompt
+        self.text = functools.lru_cache(maxsize=4096)(self._count_text)
+        probe = [("Page 1 of 1", Image.new("RGB", (self._patch_px, self._patch_px)))]
+        pieces = self.text("Page 1 of 1") + self.image(self._patch_px, self._patch_px) + self.text("?")
+        self.overhead = len(self.encode(probe, "?")) - pieces
+        """Tokens of the system prompt and the chat format around the pieces."""
+
+    def image(self, width_px: int, height_px: int) -> int:
+        """Count an image whose sides are whole patches within the model's limit.
+
+        One token per patch, one at the end of each row of patches (`ImageEncoder` in mistral_common).
+        """
+        return (width_px // self._patch_px + 1) * (height_px // self._patch_px)
+
+    def merge(self, prompt: str) -> int:
+        """Count a prompt of text alone."""
+        return len(self.encode([], prompt))
+
+    def encode(self, images: Sequence[tuple[str, Image.Image]], prompt: str) -> list[int]:
+        """Return the token ids of a request: labelled images first, the prompt last."""
+        content: list[TextChunk | ImageChunk] = []
+        for label, image in images:
+            content += [TextChunk(text=label), ImageChunk(image=image)]
+        content.append(TextChunk(text=prompt))
+        messages = [SystemMessage(content=self._system), UserMessage(content=content)]
+        request: ChatCompletionRequest = ChatCompletionRequest(messages=messages)
+        return list(self._tokenizer.encode_chat_completion(request).tokens)
+
+    def _count_text(self, text: str) -> int:
+        return len(self._encode(text, bos=False, eos=False))
+
+
+def load_tokenizer(settings: ModelSettings) -> MistralTokenizer:
+    """Load the model folder's tokenizer, or the one of that name that mistral_common ships."""
+    shipped = Path(str(MistralTokenizer._data_path())) / settings.tokenizer
+    if settings.path is None:
+        if not shipped.is_file():
+            raise SettingsError(f"model.tokenizer={settings.tokenizer}: mistral_common ships no such file")
+        return _shipped(shipped, settings)
+    names = (settings.tokenizer, "tekken.json", "tokenizer.model.v7m1", "tokenizer.model.v3")
+    for name in names:
+        if (file := Path(settings.path) / name).is_file():
+            return MistralTokenizer.from_file(str(file))
+    raise SettingsError(f"model.path={settings.path}: holds no tokenizer file ({', '.join(names)})")
+
+
+def _shipped(file: Path, settings: ModelSettings) -> MistralTokenizer:
+    if settings.tokenizer_version is None:
+        return MistralTokenizer.from_file(str(file))
+    # Models that share a vocabulary differ in instruct format and image geometry: write those into a copy.
+    vocabulary = json.loads(file.read_text(encoding="utf-8"))
+    vocabulary["config"]["version"] = settings.tokenizer_version
+    vocabulary["image"] = {
+        "image_patch_size": settings.image_patch_px,
+        "max_image_size": settings.image_max_px,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "tekken.json"
+        copy.write_text(json.dumps(vocabulary), encoding="utf-8")
+        return MistralTokenizer.from_file(str(copy))
