@@ -46,7 +46,7 @@ class PackSettings:
 class ModelSettings:
     name: str
     path: str | None
-    """Folder with the weights, the tokenizer and SYSTEM_PROMPT.txt; null: counted with the shipped tokenizer."""
+    """Folder with the weights, tokenizer and SYSTEM_PROMPT.txt; null: the shipped tokenizer counts."""
     tokenizer: str
     """Tokenizer file in `path`, or of that name among mistral_common's own data."""
     tokenizer_version: str | None

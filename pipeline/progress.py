@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
+from typing import Any
 
 from tqdm import tqdm
 
@@ -19,7 +20,7 @@ class Progress:
     def __init__(self, summary: Summary) -> None:
         self.summary = summary
         self._begun = self._shown = time.monotonic()
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Any] | None = None
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():

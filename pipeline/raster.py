@@ -156,7 +156,7 @@ class Rasterizer:
     def _begin_page(self, page: Page) -> Future[Any] | None:
         if page.failure or page.image:
             return None
-        return self._pool.schedule(
+        future: Future[Any] = self._pool.schedule(
             _render,
             args=[
                 self._job(page.document),
@@ -167,6 +167,7 @@ class Rasterizer:
             ],
             timeout=self._settings.page_timeout_s,
         )
+        return future
 
     def _end_window(self, window: list[Chunk], futures: list[list[Future[Any] | None]]) -> list[Chunk]:
         return [

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -125,7 +125,7 @@ def to_settings(config: DictConfig) -> RunSettings:
             raise SettingsError(f"{missing[0]}: has no value; set {missing[0]}=… on the command line")
         settings = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise SettingsError(f"{error.full_key or 'settings'}: {_one_line(error)}") from error
+        raise SettingsError(f"{_full_key(error)}: {_one_line(error)}") from error
     assert isinstance(settings, RunSettings)
     _check_values(settings)
     return settings
@@ -180,29 +180,29 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
         group, name = match.groups()
         names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
         return f"{group}={name}: is unknown; there are {', '.join(names)}"
-    if match := re.search(r"Key '(\w+)' is not in struct", str(error)):
-        wrong = next((o.split("=")[0] for o in overrides if match[1] in o.split("=")[0].split(".")), match[1])
-        near = difflib.get_close_matches(wrong, _known_keys(), n=1)
-        return f"{wrong}: there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
-    if (
-        "LexerNoViableAlt" in text
-        or "mismatched input" in text
-        or "extraneous input" in text
-        or "token recog" in text
-    ):
-        return f"{text}; quote a value that holds , = ( ) or quotes: 'input=\"a, b\"'"
+    if match := re.search(r"Could not override '([^']+)'", text):
+        near = difflib.get_close_matches(match[1], _known_keys(), n=1)
+        return f"{match[1]}: there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
+    if isinstance(error, OverrideParseException) or "Ambiguous value" in text:
+        return f"{text}; quote a value that holds , = ( ) or quotes, like 'input=\"a, b\"'"
     return text
 
 
 def _known_keys() -> list[str]:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra.compose("config")
-    sections = {key: value for key, value in config.items_ex(resolve=False) if isinstance(value, DictConfig)}
+    sections = {
+        str(key): value for key, value in config.items_ex(resolve=False) if isinstance(value, DictConfig)
+    }
     return [*map(str, config), *(f"{section}.{key}" for section, value in sections.items() for key in value)]
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(line.strip() for line in str(error).splitlines()[:2] if line.strip())
+    return str(error).strip().splitlines()[0]
+
+
+def _full_key(error: OmegaConfBaseException) -> str:
+    return str(error.full_key) if isinstance(error.full_key, str) else "settings"
 
 
 def _fail(error: Exception) -> None:

@@ -441,7 +441,7 @@ class Tables:
         for name in _TABLES:
             files = [part / f"{name}.parquet" for part in parts if (part / f"{name}.parquet").exists()]
             if files:
-                tables[name] = pa.concat_tables([pq.read_table(f) for f in files], promote_options="default")
+                tables[name] = _concatenate([pq.read_table(file) for file in files])
         self._write_part(tables, suffix="-rolled")
         for part in parts:
             shutil.rmtree(part)
@@ -492,9 +492,9 @@ class Tables:
         if source not in self._present:
             return not complete  # not met yet: leave it as it stands
         if name == "documents":
-            return self._present[source] == document_id
+            return bool(self._present[source] == document_id)
         # Rows of other tasks stay as long as the document does; this task's are superseded.
-        return row["task"] != self._stamp["task"] and self._present[source] == document_id
+        return bool(row["task"] != self._stamp["task"] and self._present[source] == document_id)
 
     def _is_current(self, name: str, target: Path, complete: bool, schema: pa.Schema) -> bool:
         """Tell whether publishing again would change nothing."""
@@ -587,6 +587,11 @@ def _value(value: Any, kind: str) -> Any:
     if kind == "numbers":
         return [float(item) for item in value]
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _concatenate(tables: Sequence[pa.Table]) -> pa.Table:
+    """Join tables whose tasks have different field columns."""
+    return pa.concat_tables(tables, promote_options="default")
 
 
 def _aside(target: Path) -> Path:

@@ -7,8 +7,9 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from mistral_common.protocol.instruct.chunk import ImageChunk, TextChunk
+from mistral_common.protocol.instruct.chunk import ContentChunk, ImageChunk, TextChunk
 from mistral_common.protocol.instruct.messages import SystemMessage, UserMessage
 from mistral_common.protocol.instruct.request import ChatCompletionRequest
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
@@ -16,6 +17,9 @@ from PIL import Image
 
 from pipeline.config import ModelSettings
 from pipeline.errors import SettingsError
+
+
+Tokenizer = MistralTokenizer[Any, Any, Any, Any, Any]
 
 
 class TokenCounter:
@@ -49,19 +53,19 @@ class TokenCounter:
 
     def encode(self, images: Sequence[tuple[str, Image.Image]], prompt: str) -> list[int]:
         """Return the token ids of a request: labelled images first, the prompt last."""
-        content: list[TextChunk | ImageChunk] = []
+        content: list[ContentChunk] = []
         for label, image in images:
             content += [TextChunk(text=label), ImageChunk(image=image)]
         content.append(TextChunk(text=prompt))
         messages = [SystemMessage(content=self._system), UserMessage(content=content)]
-        request: ChatCompletionRequest = ChatCompletionRequest(messages=messages)
+        request: ChatCompletionRequest[Any] = ChatCompletionRequest(messages=messages)
         return list(self._tokenizer.encode_chat_completion(request).tokens)
 
     def _count_text(self, text: str) -> int:
         return len(self._encode(text, bos=False, eos=False))
 
 
-def load_tokenizer(settings: ModelSettings) -> MistralTokenizer:
+def load_tokenizer(settings: ModelSettings) -> Tokenizer:
     """Load the model folder's tokenizer, or the one of that name that mistral_common ships."""
     shipped = Path(str(MistralTokenizer._data_path())) / settings.tokenizer
     if settings.path is None:
@@ -75,7 +79,7 @@ def load_tokenizer(settings: ModelSettings) -> MistralTokenizer:
     raise SettingsError(f"model.path={settings.path}: holds no tokenizer file ({', '.join(names)})")
 
 
-def _shipped(file: Path, settings: ModelSettings) -> MistralTokenizer:
+def _shipped(file: Path, settings: ModelSettings) -> Tokenizer:
     if settings.tokenizer_version is None:
         return MistralTokenizer.from_file(str(file))
     # Models that share a vocabulary differ in instruct format and image geometry: write those into a copy.

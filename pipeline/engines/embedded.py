@@ -71,7 +71,7 @@ class EmbeddedEngine:
             key = (page.document.document_id, page.number)
             if key in self._texts or key in reading or page.blank:
                 continue
-            if not page.text.strip():
+            if not _is_readable(page.text):
                 job: tuple[Any, list[Any]] = (_ocr, [str(page.image)])
             elif self._envelope is None:
                 job = (_markdown, [str(page.document.path), page.number])
@@ -130,6 +130,12 @@ class EmbeddedEngine:
         return _dump({"answer": passage.text, "pages": [passage.page], "quote": passage.text}), confidence
 
 
+def _is_readable(text: str) -> bool:
+    """Tell whether a text layer can be used: fonts without a map to Unicode leave replacement characters."""
+    characters = "".join(text.split())
+    return bool(characters) and characters.count("\ufffd") < 0.1 * len(characters)
+
+
 def _dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
@@ -176,7 +182,7 @@ def _ocr(image: str) -> str:
 
 
 def _read_lines(image: Any) -> tuple[list[tuple[str, float]], bool]:
-    """Return (text, score) per line in reading order, and whether most of the lines run up or down the page."""
+    """Return (text, score) per line in reading order, and whether most lines run up or down the page."""
     import numpy as np
 
     found = _reader()(np.asarray(image)[:, :, ::-1])

@@ -16,7 +16,7 @@ _LABELLED = re.compile(r"^\s*([^:：=]{2,60}?)\s*[:：=]\s*(\S.*)$")
 
 
 def fill(schema: Mapping[str, Any], texts: Mapping[int, str]) -> dict[str, Any]:
-    """Return an object valid under `schema`, with each property found in `texts` (page number to text) or null."""
+    """Return an object valid under `schema`, each property found in `texts` (page number to text) or null."""
     return {name: _property(name, spec, texts) for name, spec in schema["properties"].items()}
 
 
