@@ -1,4 +1,4 @@
-"""Order requests for the prefix cache: windows that fit the engine, first questions of all before the rest."""
+"""Order requests for the prefix cache: windows that fit, first questions of all, then the rest."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def windows(chunks: Iterable[Chunk], room_tokens: int) -> Iterator[list[Chunk]]:
 def interleave(groups: Iterable[Iterable[Request]]) -> list[Request]:
     """Put the first request of every group first, then all the others group by group.
 
-    The requests of a group share their images: once the first has put them into the cache the rest cost little,
-    but started together each would compute them anew.
+    The requests of a group share their images: once the first has put them into the cache the rest cost
+    little, but started together each would compute them anew.
     """
     ordered = [list(group) for group in groups]
     return [g[0] for g in ordered if g] + [r for g in ordered for r in g[1:]]

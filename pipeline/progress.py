@@ -74,7 +74,8 @@ class Progress:
     def _counts(self) -> str:
         done = self.summary
         cached = done.cached_tokens / done.prompt_tokens if done.prompt_tokens else 0.0
-        return f"{done.answered} answers, {done.prompt_tokens:,} tokens, {cached:.0%} cached, {done.failed} errors"
+        tokens = f"{done.prompt_tokens:,} tokens, {cached:.0%} cached"
+        return f"{done.answered} answers, {tokens}, {done.failed} errors"
 
 
 def describe(summary: Summary, output: str) -> str:
@@ -84,7 +85,8 @@ def describe(summary: Summary, output: str) -> str:
         f"inputs   {summary.inputs} = {summary.inputs_ok} ok + {summary.inputs_error} error"
         f" ({summary.ignored_files} other files ignored)",
         f"answers  {summary.cells} = {summary.answered} new + {summary.reused} kept + {summary.failed} error",
-        f"work     {summary.pages} pages, {summary.requests} requests, {summary.seconds:.1f} s, {rate:.1f} pages/s",
+        f"work     {summary.pages} pages, {summary.requests} requests,"
+        f" {summary.seconds:.1f} s, {rate:.1f} pages/s",
     ]
     if summary.errors:
         codes = ", ".join(f"{code} {count}" for code, count in sorted(summary.errors.items()))

@@ -218,7 +218,7 @@ class Rasterizer:
 
 
 def scratch_folder(given: str | None, name: str, need_mb: int = 2048) -> Path:
-    """Choose where page images pass through: `given`, else tmpfs with `need_mb` free, else the temporary folder."""
+    """Choose where page images pass through: `given`, else tmpfs with `need_mb` free, else disk."""
     if given:
         return Path(given) / name
     tmpfs = Path("/dev/shm")
@@ -260,7 +260,7 @@ def _inspect(job: _Job, geometry: Geometry) -> list[tuple[int, int]]:
     """Return the size in pixels that each page will have."""
     if job.kind in IMAGE_KINDS:
         return _image_sizes(job, geometry)
-    document = _open(job, os.stat(job.path).st_mtime_ns)
+    document = _open(job, Path(job.path).stat().st_mtime_ns)
     sizes = []
     for index in range(document.page_count):
         rect = document.load_page(index).rect
@@ -279,7 +279,7 @@ def _render(job: _Job, number: int, width_px: int, height_px: int, out: str) -> 
         text, blank = "", _is_blank(image)
     else:
         pixmap, text = _draw(job, number, width_px, height_px)
-        with open(out, "wb") as file:
+        with Path(out).open("wb") as file:
             file.write(b"P6 %d %d 255\n" % (width_px, height_px))
             file.write(pixmap.samples_mv)
         blank = not text.strip() and _is_blank(_as_image(pixmap))
@@ -309,7 +309,7 @@ def _open(job: _Job, mtime_ns: int) -> Any:
 def _draw(job: _Job, number: int, width_px: int, height_px: int) -> tuple[Any, str]:
     mupdf = _mupdf()
     try:
-        page = _open(job, os.stat(job.path).st_mtime_ns).load_page(number - 1)
+        page = _open(job, Path(job.path).stat().st_mtime_ns).load_page(number - 1)
         scale = mupdf.Matrix(width_px / page.rect.width, height_px / page.rect.height)
         # One display list serves both the pixels and the text: the page is interpreted once.
         content = page.get_displaylist()

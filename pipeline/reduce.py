@@ -1,4 +1,4 @@
-"""Reduce completions to answers: settle what needs no engine, merge long documents, validate, check evidence."""
+"""Reduce completions to answers: settle what needs no engine, merge, validate, check evidence."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import jsonschema
@@ -115,7 +116,7 @@ class Reducer:
         for count in range(1, len(texts) // 2 + 1):
             size, extra = divmod(len(texts), count)
             starts = [i * size + min(i, extra) for i in range(count + 1)]
-            groups = [list(texts[a:b]) for a, b in zip(starts, starts[1:], strict=False)]
+            groups = [list(texts[a:b]) for a, b in pairwise(starts)]
             if all(self._write_merge(question, group)[1] <= self._room_tokens for group in groups):
                 return groups
         return [list(texts)]  # too long even in pairs: the engine refuses it as too_long
@@ -215,5 +216,5 @@ def _found(quote: str | None, texts: Iterable[str]) -> bool | None:
 
 
 def _letters(text: str) -> str:
-    """Keep letters and digits alone: line breaks, hyphens and quotation marks vary between layer and reply."""
+    """Keep letters and digits alone: breaks, hyphens and quotation marks vary from layer to reply."""
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text)).casefold()

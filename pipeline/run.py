@@ -1,4 +1,4 @@
-"""Run the pipeline: `python -m pipeline.run input=pdfs/`. `execute` is the whole flow; start reading there."""
+"""Run the pipeline: `python -m pipeline.run input=pdfs/`. Start reading at `execute`: it is the flow."""
 
 from __future__ import annotations
 
@@ -161,13 +161,12 @@ def _check_writable(output: Path) -> None:
 
 
 def _check(arguments: Sequence[str]) -> None:
-    """Compose the settings before Hydra makes any folder, so that a mistake costs one line and no traceback."""
+    """Compose the settings before Hydra makes any folder, so that a mistake costs one line."""
     if {"-m", "--multirun"} & set(arguments):
         return
     overrides = [a for a in arguments if not a.startswith("-") and not a.startswith("hydra")]
     try:
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            config = hydra.compose("config", overrides=overrides)
+        config = _compose(overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise SettingsError(_explain(error, overrides)) from error
     to_settings(config)
@@ -189,12 +188,18 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
 
 
 def _known_keys() -> list[str]:
+    """Return every setting, as it is written on the command line."""
+    keys: list[str] = []
+    for key, value in _compose([]).items_ex(resolve=False):
+        keys.append(str(key))
+        if isinstance(value, DictConfig):
+            keys += [f"{key!s}.{inner!s}" for inner in value]
+    return keys
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra.compose("config")
-    sections = {
-        str(key): value for key, value in config.items_ex(resolve=False) if isinstance(value, DictConfig)
-    }
-    return [*map(str, config), *(f"{section}.{key}" for section, value in sections.items() for key in value)]
+        return hydra.compose("config", overrides=list(overrides))
 
 
 def _one_line(error: Exception) -> str:

@@ -1,8 +1,8 @@
 """Keep every answer: a journal of windows, published as whole Parquet files that never hold a row twice.
 
-The journal is a folder of numbered parts; a part is a folder of Parquet files that appears by one rename, so a
-window is there whole or not at all. Published files hold the rows that the current inputs and questions ask
-for; rows nobody asks for any more stay in the journal, so that an answer is never computed twice.
+The journal is a folder of numbered parts; a part is a folder of Parquet files that appears by one rename, so
+a window is there whole or not at all. Published files hold the rows that the current inputs and questions
+ask for; rows nobody asks for any more stay in the journal, so that an answer is never computed twice.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ _ANSWERS = pa.schema(
         ("prompt_tokens", pa.int64()), ("cached_tokens", pa.int64()), ("output_tokens", pa.int64()),
         ("engine_seconds", pa.float64()), ("model", pa.string()), ("engine", pa.string()),
         ("task", pa.string()), ("run_id", pa.string()), ("settings_hash", pa.string()),
-        ("created_at", pa.timestamp("us", tz="UTC")), ("gold_answer", pa.string()), ("gold_page", pa.string()),
+        ("created_at", pa.timestamp("us", tz="UTC")), ("gold_answer", pa.string()),
+        ("gold_page", pa.string()),
     ]
 )  # fmt: skip
 _DOCUMENTS = pa.schema(
@@ -64,7 +65,8 @@ _REQUESTS = pa.schema(
 _PLAN = pa.schema(
     [
         ("source", pa.string()), ("document_id", pa.string()), ("kind", pa.string()), ("bytes", pa.int64()),
-        ("task", pa.string()), ("pages", pa.int32()), ("requests", pa.int64()), ("merge_requests", pa.int64()),
+        ("task", pa.string()), ("pages", pa.int32()), ("requests", pa.int64()),
+        ("merge_requests", pa.int64()),
         ("prompt_tokens", pa.int64()), ("computed_tokens", pa.int64()), ("gpu_seconds", pa.float64()),
         ("error_code", pa.string()), ("error", pa.string()),
     ]
@@ -91,7 +93,7 @@ class Tables:
         field_kinds: Mapping[str, str],
         begun: dt.datetime,
     ) -> None:
-        """`stamp` holds the columns that are the same in every row: model, engine, task, run_id, settings_hash."""
+        """`stamp` has the columns that are the same in every row: model, engine, task, run_id, …"""
         self._output = output
         self._settings = settings
         self._stamp = dict(stamp)
@@ -447,7 +449,7 @@ class Tables:
             shutil.rmtree(part)
 
     def _publish_aside(self, name: str, parts: Sequence[Path], complete: bool) -> list[pa.Table]:
-        """Write one table beside its place and return the rows that it leaves out, for the journal to keep."""
+        """Write one table beside its place; return the rows left out, for the journal to keep."""
         files = self._files(name, parts)
         target = self._published(name)
         latest = _latest_rows(

@@ -24,8 +24,8 @@ def questions(settings: TaskSettings) -> list[Question]:
     if settings.questions is None:
         if not settings.question:
             raise SettingsError(
-                f"task={settings.name}: needs questions; give task.questions=FILE (CSV, YAML or Parquet with the "
-                "columns question_id and question) or task.question='…'"
+                f"task={settings.name}: needs questions; give task.questions=FILE (CSV, YAML or Parquet with "
+                "the columns question_id and question) or task.question='…'"
             )
         return [Question(question_id=settings.name, text=settings.question)]
     rows = _read(Path(settings.questions))

@@ -18,15 +18,14 @@ from PIL import Image
 from pipeline.config import ModelSettings
 from pipeline.errors import SettingsError
 
-
 Tokenizer = MistralTokenizer[Any, Any, Any, Any, Any]
 
 
 class TokenCounter:
     """Count the tokens of a model's prompts without encoding an image.
 
-    mistral_common encodes a message piece by piece, so a prompt costs the sum of its pieces plus what the chat
-    format adds, which is measured once.
+    mistral_common encodes a message piece by piece, so a prompt costs the sum of its pieces plus what the
+    chat format adds, which is measured once.
     """
 
     def __init__(self, settings: ModelSettings, system_prompt: str) -> None:

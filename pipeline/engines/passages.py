@@ -24,13 +24,14 @@ _LOOSE_ACCENTS = str.maketrans({"´": "", "`": "", "ˆ": "", "˜": "", "¨": "",
 # Words that make a sentence a question: rare in most documents, so that their rarity would mislead.
 _ASKING = frozenset(
     """
-    what which who whom whose when where why how many much is are was were do does did has have the a an of in on
-    at by for to from this that it its according about
-    was welche welcher welches welchem wer wen wem wann wo warum wie viele viel ist sind wird werden hat der die
-    das den dem des ein eine im in am laut es
+    what which who whom whose when where why how many much is are was were do does did has have the a an of
+    in on    at by for to from this that it its according about
+    was welche welcher welches welchem wer wen wem wann wo warum wie viele viel ist sind wird werden hat
+    der die    das den dem des ein eine im in am laut es
     que quel quelle quels quelles qui quand ou pourquoi combien est sont le la les un une du de des dans
     selon cette
-    cual cuales quien quienes cuando donde cuanto cuantos cuanta cuantas como es son el los las una en por segun
+    cual cuales quien quienes cuando donde cuanto cuantos cuanta cuantas como es son el los las
+    una en por segun
     chi che quale quali quando dove perche quanto quanti quanta quante e sono il lo gli i nel della di per
     qual quais quem onde quanto quantos quanta quantas o os as um uma no na do da dos das em sao
     что какой какая какое какие каким кто когда где почему сколько как это есть был была было в на по из
@@ -49,7 +50,7 @@ _ABOUT_ITSELF = re.compile(
 
 
 def tokens(text: str) -> list[str]:
-    """Return index terms: words, their parts and a shortened form; pairs of characters where words are not spaced.
+    """Return index terms: words with their parts and a shortened form; character pairs in unspaced scripts.
 
     The first five letters stand in for a stemmer in languages that inflect, without one per language.
     """
@@ -72,7 +73,7 @@ def _plain(text: str) -> str:
 
 
 def cut(texts: Mapping[int, str], most_chars: int) -> list[Passage]:
-    """Cut each page's lines into passages of at most about `most_chars`, each overlapping the next by half."""
+    """Cut each page's lines into passages of about `most_chars`, each overlapping the next by half."""
     passages = []
     for page, text in texts.items():
         joined = re.sub(r"(?<=\w)-\n(?=[a-zà-ÿа-я])", "", text)
@@ -93,7 +94,7 @@ def _runs(lines: Sequence[str], most_chars: int) -> list[str]:
 
 
 def _reach(lines: Sequence[str], start: int, most_chars: int) -> int:
-    """Return the end of the run of lines from `start` that holds at most `most_chars`, and at least one line."""
+    """Return the end of the longest run of lines from `start` within `most_chars`, of one line at least."""
     end, size = start + 1, len(lines[start])
     while end < len(lines) and size + 1 + len(lines[end]) <= most_chars:
         size += 1 + len(lines[end])
