@@ -174,8 +174,10 @@ class Assembly:
         return True
 
     def _lacks_row(self, document: Document) -> bool:
+        if document.failure or document.duplicate_of:
+            return False
         row = self.tables.document(document)
-        return not document.failure and (row is None or row["text_layer_pages"] is None)
+        return row is None or row["text_layer_pages"] is None
 
     def _open_rows(self, members: Sequence[Outline], looked_at: bool) -> None:
         for outline in members:
@@ -250,7 +252,9 @@ class Assembly:
                 "%s: %d prompt tokens were counted, the engine had %d",
                 request.cell.subject.source, request.prompt_tokens, completion.prompt_tokens,
             )  # fmt: skip
-        return self._reduce(request, completion)
+        due = self._reduce(request, completion)
+        self.tables.commit_if_due()
+        return due
 
     def _reduce(self, request: Request, completion: Completion) -> list[Request]:
         outcome = self._reducer.add(request, completion)

@@ -97,6 +97,8 @@ class EngineSettings:
 
 @dataclass(slots=True, kw_only=True)
 class SinkSettings:
+    journal_seconds: float
+    """Finished answers are journaled at the end of a window, and within it as often as this."""
     journal_parts: int
     """Journal parts that are rolled into one when so many have gathered."""
     checkpoint_rows: int

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import multiprocessing
-import os
 import resource
 import shutil
 import tempfile
@@ -14,12 +12,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, TimeoutError
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired
 
+from pipeline import workers
 from pipeline.config import RasterSettings
 from pipeline.errors import (
     Corrupt,
@@ -34,6 +34,7 @@ from pipeline.errors import (
 )
 from pipeline.records import Chunk, Document, Failure, Outline, Page, matches
 
+_PAGES_PER_TASK = 8
 IMAGE_KINDS = frozenset({"png", "jpeg", "webp", "tiff", "gif", "bmp"})
 
 
@@ -71,6 +72,13 @@ class _Rendered(NamedTuple):
     seconds: float
 
 
+class _Run(NamedTuple):
+    """Consecutive pages of a document that one task renders."""
+
+    pages: list[Page]
+    future: Future[Any]
+
+
 class Rasterizer:
     """A pool of rendering processes and the scratch folder that they write to. Use as a context manager."""
 
@@ -79,16 +87,8 @@ class Rasterizer:
         self._geometry = geometry
         self._passwords = _read_passwords(settings.passwords)
         self.scratch = scratch
-        self._workers = settings.workers or len(os.sched_getaffinity(0))
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["pipeline.raster"])
-        self._pool = ProcessPool(
-            max_workers=self._workers,
-            max_tasks=5000,
-            initializer=_limit_memory,
-            initargs=[settings.worker_memory_mb],
-            context=context,
-        )
+        self._ahead = 4 * (settings.workers or workers.cores())
+        self._pool = workers.pool(settings.workers, 5000, _limit_memory, [settings.worker_memory_mb])
 
     def __enter__(self) -> Rasterizer:
         shutil.rmtree(self.scratch, ignore_errors=True)
@@ -109,16 +109,16 @@ class Rasterizer:
         ahead: deque[tuple[Document, Future[Any] | Outline]] = deque()
         for document in documents:
             ahead.append((document, self._begin_outline(document, known)))
-            if len(ahead) > 4 * self._workers:
+            if len(ahead) > self._ahead:
                 yield self._end_outline(*ahead.popleft())
         while ahead:
             yield self._end_outline(*ahead.popleft())
 
     def render(self, windows: Iterable[list[Chunk]]) -> Iterator[list[Chunk]]:
         """Yield windows with their pages rendered, while the next window's pages are under way."""
-        ahead: deque[tuple[list[Chunk], list[list[Future[Any] | None]]]] = deque()
+        ahead: deque[tuple[list[Chunk], list[_Run]]] = deque()
         for window in windows:
-            ahead.append((window, [[self._begin_page(page) for page in chunk.pages] for chunk in window]))
+            ahead.append((window, self._begin_window(window)))
             if len(ahead) > 1:
                 yield self._end_window(*ahead.popleft())
         while ahead:
@@ -153,37 +153,46 @@ class Rasterizer:
         )
         return Outline(document, pages=tuple(pages))
 
-    def _begin_page(self, page: Page) -> Future[Any] | None:
-        if page.failure or page.image:
-            return None
-        future: Future[Any] = self._pool.schedule(
-            _render,
-            args=[
-                self._job(page.document),
-                page.number,
-                page.width_px,
-                page.height_px,
-                str(self._image(page)),
-            ],
-            timeout=self._settings.page_timeout_s,
-        )
-        return future
+    def _begin_window(self, window: Iterable[Chunk]) -> list[_Run]:
+        """Start rendering, a few consecutive pages to a task: a worker opens the document once for them."""
+        pages = [page for chunk in window for page in chunk.pages]
+        runs = []
+        for _, members in groupby(pages, key=lambda page: page.document.document_id):
+            together = list(members)
+            for start in range(0, len(together), _PAGES_PER_TASK):
+                runs.append(self._begin_run(together[start : start + _PAGES_PER_TASK]))
+        return runs
 
-    def _end_window(self, window: list[Chunk], futures: list[list[Future[Any] | None]]) -> list[Chunk]:
-        return [
-            replace(chunk, pages=tuple(map(self._end_page, chunk.pages, pending)))
-            for chunk, pending in zip(window, futures, strict=True)
-        ]
+    def _begin_run(self, pages: list[Page]) -> _Run:
+        wanted = [(page.number, page.width_px, page.height_px, str(self._image(page))) for page in pages]
+        job = self._job(pages[0].document)
+        future = self._pool.schedule(_render_run, args=[job, wanted], timeout=self._settings.page_timeout_s)
+        return _Run(pages, future)
 
-    def _end_page(self, page: Page, outcome: Future[Any] | None) -> Page:
-        if outcome is None:
-            return page
+    def _end_window(self, window: list[Chunk], runs: list[_Run]) -> list[Chunk]:
+        done = iter([page for run in runs for page in self._end_run(run)])
+        return [replace(chunk, pages=tuple(next(done) for _ in chunk.pages)) for chunk in window]
+
+    def _end_run(self, run: _Run) -> list[Page]:
         try:
-            done: _Rendered = outcome.result()
+            outcomes = run.future.result()
         except Exception as error:
-            return replace(page, failure=self._failure(error, f"{page.document.source}, page {page.number}"))
+            if len(run.pages) == 1:
+                what = f"{run.pages[0].document.source}, page {run.pages[0].number}"
+                return [replace(run.pages[0], failure=self._failure(error, what))]
+            # One page hung, crashed or took too much memory: each gets its own time and its own worker.
+            return [done for page in run.pages for done in self._end_run(self._begin_run([page]))]
+        return [self._rendered(page, outcome) for page, outcome in zip(run.pages, outcomes, strict=True)]
+
+    def _rendered(self, page: Page, outcome: _Rendered | DocumentError) -> Page:
+        if isinstance(outcome, DocumentError):
+            return replace(page, failure=Failure(outcome.code, str(outcome)))
         return replace(
-            page, image=self._image(page), text=done.text, blank=done.blank, raster_seconds=done.seconds
+            page,
+            image=self._image(page),
+            text=outcome.text,
+            blank=outcome.blank,
+            raster_seconds=outcome.seconds,
         )
 
     def _image(self, page: Page) -> Path:
@@ -268,6 +277,17 @@ def _inspect(job: _Job, geometry: Geometry) -> list[tuple[int, int]]:
             raise Corrupt(f"{job.source}: page {index + 1} has no area; repair the file")
         sizes.append(geometry.fit(rect.width, rect.height, enlarge=True))
     return sizes
+
+
+def _render_run(job: _Job, wanted: list[tuple[int, int, int, str]]) -> list[_Rendered | DocumentError]:
+    """Render pages (number, width, height, file); a page that cannot be drawn does not keep the others."""
+    outcomes: list[_Rendered | DocumentError] = []
+    for number, width_px, height_px, out in wanted:
+        try:
+            outcomes.append(_render(job, number, width_px, height_px, out))
+        except DocumentError as error:
+            outcomes.append(error)
+    return outcomes
 
 
 def _render(job: _Job, number: int, width_px: int, height_px: int, out: str) -> _Rendered:

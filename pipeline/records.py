@@ -125,6 +125,8 @@ class Request:
     """How many requests, this one being number `position`, answer the same cell and are merged."""
     parts: tuple[str, ...] = ()
     """The replies to merge; empty for `ask`."""
+    left_out: tuple[Page, ...] = ()
+    """Pages that could not be rendered, and that the answer has to do without."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ def settle(chunk: Chunk) -> tuple[list[Request], list[Settled]]:
     """
     readable = tuple(page for page in chunk.pages if not page.failure)
     failure = chunk.subject.failure or (chunk.pages[0].failure if chunk.pages and not readable else None)
-    requests = [replace(request, pages=readable) for request in chunk.requests]
+    left_out = tuple(page for page in chunk.pages if page.failure)
+    requests = [replace(request, pages=readable, left_out=left_out) for request in chunk.requests]
     if failure:
         return [], [(request, Completion("", "error", failure=failure)) for request in requests]
     if chunk.subject.scope == "page" and readable[0].blank:
@@ -95,6 +96,8 @@ class Reducer:
 
     def _note_pages(self, pending: _Pending, request: Request, completion: Completion) -> None:
         pending.pages_read += len(request.pages)
+        if request.pages:
+            pending.failures += [_without(page.failure) for page in request.left_out if page.failure]
         reply = self._parse(completion.text)
         cited = set(_page_numbers(reply)) if isinstance(reply, dict) else set()
         keep = cited or {page.ordinal for page in request.pages if request.siblings == 1}
@@ -123,7 +126,6 @@ class Reducer:
 
     def _answer(self, cell: Cell, completion: Completion | None, pending: _Pending) -> Answer:
         spent = pending.spent
-        subject = cell.subject
         answer = Answer(
             cell=cell,
             status="error",
@@ -142,10 +144,6 @@ class Reducer:
             return replace(answer, status="ok", requests=0)
         answer = self._fill(answer, completion, pending)
         failures = [f for f in (answer.failure, *pending.failures) if f]
-        failures += [page.failure for page in subject.pages if page.failure]
-        if not failures and subject.scope != "page" and pending.pages_read < len(subject.pages):
-            missing = len(subject.pages) - pending.pages_read
-            failures.append(Failure("unreadable", f"{subject.source}: {missing} pages could not be read"))
         unsure = (
             answer.evidence_found is False
             or (answer.confidence is not None and answer.confidence < self._review_below)
@@ -193,6 +191,10 @@ class Reducer:
             return json.loads(text)
         except ValueError:
             return None
+
+
+def _without(failure: Failure) -> Failure:
+    return replace(failure, message=f"{failure.message}; the answer rests on the other pages")
 
 
 def _page_numbers(value: Any) -> Iterator[int]:

@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -104,6 +105,7 @@ class Tables:
         self._buffer: dict[str, list[Row]] = {name: [] for name in _TABLES}
         self._part = 0
         self._journal_rows = 0
+        self._committed = time.monotonic()
         self._finished: set[str] = set()
         self._failed: dict[str, tuple[str, str]] = {}
         self._documents: dict[str, Row] = {}
@@ -282,8 +284,14 @@ class Tables:
 
     # ---- making it last ----
 
+    def commit_if_due(self) -> None:
+        """Journal what was added if that was last done `journal_seconds` ago."""
+        if time.monotonic() - self._committed >= self._settings.journal_seconds:
+            self.commit()
+
     def commit(self) -> None:
         """Journal what was added since the last call, so that no crash can lose it."""
+        self._committed = time.monotonic()
         if not any(self._buffer.values()):
             return
         tables = {

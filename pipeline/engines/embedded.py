@@ -6,8 +6,6 @@ import contextlib
 import functools
 import io
 import json
-import multiprocessing
-import os
 import re
 import time
 from collections import OrderedDict
@@ -16,8 +14,9 @@ from concurrent.futures import Future, TimeoutError
 from dataclasses import replace
 from typing import Any, Self
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired
 
+from pipeline import workers
 from pipeline.config import EngineSettings
 from pipeline.engines import extract
 from pipeline.engines.passages import Passage, best, cut
@@ -36,9 +35,7 @@ class EmbeddedEngine:
         self._settings = settings
         self._envelope = envelope
         self._texts: OrderedDict[tuple[str, int], str] = OrderedDict()
-        context = multiprocessing.get_context("forkserver")
-        workers = settings.workers or len(os.sched_getaffinity(0))
-        self._pool = ProcessPool(max_workers=workers, max_tasks=500, context=context)
+        self._pool = workers.pool(settings.workers, 500)
 
     def __enter__(self) -> Self:
         return self
