@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import logging
 import resource
 import shutil
 import tempfile
@@ -33,6 +34,8 @@ from pipeline.errors import (
     Unreadable,
 )
 from pipeline.records import Chunk, Document, Failure, Outline, Page, matches
+
+log = logging.getLogger("pipeline")
 
 _PAGES_PER_TASK = 8
 IMAGE_KINDS = frozenset({"png", "jpeg", "webp", "tiff", "gif", "bmp"})
@@ -212,7 +215,7 @@ class Rasterizer:
         )
 
     def _failure(self, error: Exception, what: str) -> Failure:
-        """Name what a worker's error means for `what`; an error of our own is not swallowed here."""
+        """Name what a worker's error means for `what`."""
         if isinstance(error, DocumentError):
             return Failure(error.code, str(error))
         if isinstance(error, TimeoutError):
@@ -223,7 +226,9 @@ class Rasterizer:
         if isinstance(error, MemoryError):
             limit = f"{self._settings.worker_memory_mb} MB"
             return Failure(TooLarge.code, f"{what}: needs over {limit}; raise raster.worker_memory_mb")
-        raise error
+        # Hostile files reach corners of the libraries that nobody knows: a row for the user, a trace for us.
+        log.error("%s: an error that has no name yet; please report it", what, exc_info=error)
+        return Failure(Unreadable.code, f"{what}: {type(error).__name__}: {_first_line(error)}")
 
 
 def scratch_folder(given: str | None, name: str, need_mb: int = 2048) -> Path:
@@ -365,13 +370,16 @@ def _pillow(job: _Job) -> Any:
 def _image_sizes(job: _Job, geometry: Geometry) -> list[tuple[int, int]]:
     image = _pillow(job)
     sizes = []
-    for index in range(getattr(image, "n_frames", 1) if job.kind == "tiff" else 1):
-        image.seek(index)
-        if image.width * image.height > job.max_pixels:
-            raise TooLarge(f"{job.source}: page {index + 1} is over raster.max_megapixels")
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        width, height = (image.height, image.width) if turned else image.size
-        sizes.append(geometry.fit(width, height, enlarge=False))
+    try:
+        for index in range(getattr(image, "n_frames", 1) if job.kind == "tiff" else 1):
+            image.seek(index)
+            if image.width * image.height > job.max_pixels:
+                raise TooLarge(f"{job.source}: page {index + 1} is over raster.max_megapixels")
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            width, height = (image.height, image.width) if turned else image.size
+            sizes.append(geometry.fit(width, height, enlarge=False))
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise Corrupt(f"{job.source}: cannot be decoded ({_first_line(error)})") from None
     return sizes
 
 

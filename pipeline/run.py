@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import difflib
 import logging
@@ -162,9 +163,15 @@ def _check_writable(output: Path) -> None:
 
 def _check(arguments: Sequence[str]) -> None:
     """Compose the settings before Hydra makes any folder, so that a mistake costs one line."""
-    if {"-m", "--multirun"} & set(arguments):
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd")
+    parser.add_argument("overrides", nargs="*")
+    given, others = parser.parse_known_args(list(arguments))
+    if others:  # Hydra's own options, such as --multirun: Hydra explains what is wrong with them
         return
-    overrides = [a for a in arguments if not a.startswith("-") and not a.startswith("hydra")]
+    overrides = [o for o in given.overrides if not o.startswith("hydra.") or o.startswith("hydra.searchpath")]
+    if given.config_dir:
+        overrides.append(f"hydra.searchpath=[file://{Path(given.config_dir).resolve()}]")
     try:
         config = _compose(overrides)
     except (HydraException, OmegaConfBaseException) as error:

@@ -132,7 +132,8 @@ def question_terms(question: str) -> list[str]:
     """Return the terms of a question that say what it is about."""
     subject = _ASKING_CJK.sub(" ", question)
     terms = dict.fromkeys(tokens(subject))
-    return [t for t in terms if t not in _ASKING] or list(dict.fromkeys(tokens(question)))
+    asking = {_plain(word) for word in _ASKING}
+    return [t for t in terms if t not in asking] or list(dict.fromkeys(tokens(question)))
 
 
 def _weights(query: Sequence[str], corpus: Sequence[Sequence[str]]) -> dict[str, float]:
