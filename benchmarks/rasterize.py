@@ -33,12 +33,12 @@ import pymupdf
 import pypdfium2
 from PIL import Image
 
-from pipeline import raster, source
+from pipeline import draw, raster, source
 from pipeline.config import RasterSettings, ShardSettings, SourceSettings
 from pipeline.records import Chunk, Outline, Subject
 
 MOST_PAGES = 60
-GEOMETRY = raster.Geometry(1024, 16)
+GEOMETRY = draw.Geometry(1024, 16)
 
 
 def settings(workers: int) -> RasterSettings:

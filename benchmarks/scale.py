@@ -1,6 +1,7 @@
 """Show that cost per page and memory do not grow with the corpus, and how fast a large journal is resumed.
 
 python benchmarks/scale.py run [INPUTS]       plan and answer that many one-page PDFs (10,000)
+python benchmarks/scale.py corpus FOLDER QUESTIONS.csv   peak memory of qa and describe on real documents
 python benchmarks/scale.py resume [ROWS]      open a journal of that many rows (1,000,000)
 """
 
@@ -39,11 +40,11 @@ def make(folder: Path, count: int) -> None:
 
 
 class Watch(threading.Thread):
-    """Sample the memory of a process and of its whole tree, in MB, and its progress."""
+    """Sample the memory of a process and of its whole tree, in MB."""
 
-    def __init__(self, process: psutil.Process, journal: Path) -> None:
+    def __init__(self, process: psutil.Process) -> None:
         super().__init__(daemon=True)
-        self.process, self.journal = process, journal
+        self.process = process
         self.samples: list[tuple[float, float, float]] = []
 
     def run(self) -> None:
@@ -62,33 +63,42 @@ def run(count: int) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder, output = Path(temporary, "in"), Path(temporary, "out")
         make(folder, count)
-        for mode in (["plan=true"], ["engine=embedded"]):
-            command = [
-                sys.executable,
-                "-m",
-                "pipeline.run",
-                f"input={folder}",
-                f"output={output}",
-                *mode,
-            ]
-            begin = time.monotonic()
-            asked = "task.question=What is the value in line 7?"
-            process = subprocess.Popen([*command, "task=qa", asked], stdout=subprocess.PIPE,
-                                       stderr=subprocess.DEVNULL, text=True)  # fmt: skip
-            watch = Watch(psutil.Process(process.pid), output)
-            watch.start()
-            printed, _ = process.communicate()
-            assert process.returncode == 0, printed
-            watch.join()
-            report(mode[0], count, time.monotonic() - begin, watch.samples)
+        for mode in ("plan=true", "engine=embedded"):
+            asked = ["task=qa", "task.question=What is the value in line 7?"]
+            watched(mode, count, f"input={folder}", f"output={output}", mode, *asked)
         rates(output)
+
+
+def corpus(folder: str, questions: str) -> None:
+    for task in (["task=qa", f"task.questions={questions}"], ["task=describe"]):
+        with tempfile.TemporaryDirectory() as output:
+            for when in ("first run", "run again"):
+                watched(f"{task[0]}, {when}", 1, f"input={folder}", f"output={output}", *task)
+
+
+def watched(name: str, count: int, *arguments: str) -> None:
+    """Run the pipeline and print its time and memory."""
+    begin = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.run", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    watch = Watch(psutil.Process(process.pid))
+    watch.start()
+    printed, _ = process.communicate()
+    watch.join()
+    assert process.returncode == 0, printed
+    report(name, count, time.monotonic() - begin, watch.samples)
 
 
 def report(mode: str, count: int, seconds: float, samples: list[tuple[float, float, float]]) -> None:
     tenth = max(1, len(samples) // 10)
-    print(f"{mode}: {count} inputs in {seconds:.1f} s, {1000 * seconds / count:.2f} ms each")
+    each = f" for {count} inputs, {1000 * seconds / count:.2f} ms each" if count > 1 else ""
+    print(f"{mode}: {seconds:.1f} s{each}")
     for name, column in (("parent", 1), ("tree", 2)):
-        early = max(s[column] for s in samples[tenth : 2 * tenth])
+        early = max(s[column] for s in samples[tenth : 2 * tenth] or samples)
         late, peak = max(s[column] for s in samples[-2 * tenth :]), max(s[column] for s in samples)
         print(f"  {name} MB: {early:.0f} in the second tenth, {late:.0f} in the last two, peak {peak:.0f}")
 
@@ -163,6 +173,8 @@ if __name__ == "__main__":
     what, *rest = sys.argv[1:]
     if what == "run":
         run(int(rest[0]) if rest else 10_000)
+    elif what == "corpus":
+        corpus(*rest)
     elif what == "resume":
         resume(int(rest[0]) if rest else 1_000_000)
     else:

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from pipeline import ledger, pack, plan, progress, prompt, raster, reduce, sink, source, task, tokens
+from pipeline import draw, ledger, pack, plan, progress, prompt, raster, reduce, sink, source, task, tokens
 from pipeline.config import RunSettings
 from pipeline.engines import base
 from pipeline.records import (
@@ -77,7 +77,7 @@ class Assembly:
             scratch = raster.scratch_folder(
                 settings.raster.scratch, f"docbatch-{fingerprint(output.resolve(), shard)}"
             )
-            geometry = raster.Geometry(settings.model.image_max_px, settings.model.image_patch_px)
+            geometry = draw.Geometry(settings.model.image_max_px, settings.model.image_patch_px)
             self.rasterizer = building.enter_context(raster.Rasterizer(settings.raster, geometry, scratch))
             self.progress = building.enter_context(progress.Progress(self.summary))
             self._ledger = ledger.Ledger()
@@ -129,8 +129,7 @@ class Assembly:
             incomplete = any(asked for _, asked in cells) and any(
                 self._lacks_row(o.document) for o in members
             )
-            looked_at = incomplete or any(new for _, new in todo)
-            self._open_rows(members, looked_at)
+            self._open_rows(members, looked_at=incomplete)
             if scope == "folder":
                 self.tables.meet_folder(subjects[0])
             for subject, new in todo:
@@ -177,7 +176,7 @@ class Assembly:
         if document.failure or document.duplicate_of:
             return False
         row = self.tables.document(document)
-        return row is None or row["text_layer_pages"] is None
+        return row is None or row["text_layer_pages"] is None or row["status"] == "error"
 
     def _open_rows(self, members: Sequence[Outline], looked_at: bool) -> None:
         for outline in members:

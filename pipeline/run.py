@@ -40,17 +40,16 @@ def execute(settings: RunSettings) -> Summary:
     from pipeline import order
     from pipeline.assembly import Assembly
 
-    with Assembly(settings) as run:
+    with _signals_raise(), Assembly(settings) as run:
         try:
-            with _signals_raise():
-                run.build_engine()
-                chunks = run.chunks(run.outlines())
-                for window in run.rasterizer.render(order.windows(chunks, run.window_tokens)):
-                    answer_window(run, window)
-                    run.tables.commit()
-                    run.rasterizer.release(window)
-                run.finish()
-                run.tables.publish(complete=True)
+            run.build_engine()
+            chunks = run.chunks(run.outlines())
+            for window in run.rasterizer.render(order.windows(chunks, run.window_tokens)):
+                answer_window(run, window)
+                run.tables.commit()
+                run.rasterizer.release(window)
+            run.finish()
+            run.tables.publish(complete=True)
         except BaseException:
             run.tables.commit()
             run.tables.publish(complete=False)

@@ -24,58 +24,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline import columns
 from pipeline.config import ShardSettings, SinkSettings
 from pipeline.errors import OutputError
 from pipeline.records import Answer, Cell, Completion, Document, DocumentRow, Failure, Request, Subject
 
-_ANSWERS = pa.schema(
-    [
-        ("answer_id", pa.string()), ("document_id", pa.string()), ("source", pa.string()),
-        ("scope", pa.string()), ("page", pa.int32()), ("question_id", pa.string()), ("question", pa.string()),
-        ("status", pa.string()), ("error_code", pa.string()), ("error", pa.string()), ("answer", pa.string()),
-        ("fields", pa.string()), ("evidence_pages", pa.list_(pa.int32())), ("evidence_found", pa.bool_()),
-        ("pages_total", pa.int32()), ("pages_read", pa.int32()), ("requests", pa.int32()),
-        ("finish_reason", pa.string()), ("confidence", pa.float64()), ("needs_review", pa.bool_()),
-        ("prompt_tokens", pa.int64()), ("cached_tokens", pa.int64()), ("output_tokens", pa.int64()),
-        ("engine_seconds", pa.float64()), ("model", pa.string()), ("engine", pa.string()),
-        ("task", pa.string()), ("run_id", pa.string()), ("settings_hash", pa.string()),
-        ("created_at", pa.timestamp("us", tz="UTC")), ("gold_answer", pa.string()),
-        ("gold_page", pa.string()),
-    ]
-)  # fmt: skip
-_DOCUMENTS = pa.schema(
-    [
-        ("document_id", pa.string()), ("source", pa.string()), ("kind", pa.string()), ("bytes", pa.int64()),
-        ("pages", pa.int32()), ("text_layer_pages", pa.int32()), ("blank_pages", pa.int32()),
-        ("languages", pa.list_(pa.string())), ("status", pa.string()), ("error_code", pa.string()),
-        ("error", pa.string()), ("duplicate_of", pa.string()), ("raster_seconds", pa.float64()),
-    ]
-)  # fmt: skip
-_REQUESTS = pa.schema(
-    [
-        ("request_id", pa.string()), ("answer_id", pa.string()), ("document_id", pa.string()),
-        ("source", pa.string()), ("question_id", pa.string()), ("kind", pa.string()),
-        ("pages", pa.list_(pa.int32())), ("text", pa.string()), ("status", pa.string()),
-        ("error_code", pa.string()), ("error", pa.string()), ("finish_reason", pa.string()),
-        ("counted_tokens", pa.int64()), ("prompt_tokens", pa.int64()), ("cached_tokens", pa.int64()),
-        ("output_tokens", pa.int64()), ("confidence", pa.float64()), ("engine_seconds", pa.float64()),
-        ("model", pa.string()), ("engine", pa.string()), ("task", pa.string()), ("run_id", pa.string()),
-        ("created_at", pa.timestamp("us", tz="UTC")),
-    ]
-)  # fmt: skip
-_PLAN = pa.schema(
-    [
-        ("source", pa.string()), ("document_id", pa.string()), ("kind", pa.string()), ("bytes", pa.int64()),
-        ("task", pa.string()), ("pages", pa.int32()), ("requests", pa.int64()),
-        ("merge_requests", pa.int64()),
-        ("prompt_tokens", pa.int64()), ("computed_tokens", pa.int64()), ("gpu_seconds", pa.float64()),
-        ("error_code", pa.string()), ("error", pa.string()),
-    ]
-)  # fmt: skip
-_KINDS = {
-    "string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_(),
-    "strings": pa.list_(pa.string()), "numbers": pa.list_(pa.float64()),
-}  # fmt: skip
 _TABLES = ("requests", "documents", "answers")
 _BATCH_ROWS = 8192
 
@@ -116,7 +69,11 @@ class Tables:
 
     def __enter__(self) -> Tables:
         self._prepare()
-        self._load()
+        try:
+            self._load()
+        except BaseException:
+            os.close(self._lock)
+            raise
         return self
 
     def __exit__(
@@ -271,7 +228,7 @@ class Tables:
                 "gold_answer": question.gold_answer,
                 "gold_page": question.gold_page,
                 **{
-                    f"field_{name}": _value(fields.get(name), kind)
+                    f"field_{name}": columns.value(fields.get(name), kind)
                     for name, kind in self._field_kinds.items()
                 },
             }
@@ -295,7 +252,7 @@ class Tables:
         if not any(self._buffer.values()):
             return
         tables = {
-            name: pa.Table.from_pylist(rows, schema=self._schema(name))
+            name: pa.Table.from_pylist(rows, schema=columns.schema(name, self._field_kinds))
             for name, rows in self._buffer.items()
             if rows
         }
@@ -353,7 +310,7 @@ class Tables:
         """Write plan.parquet."""
         target = self._output / "plan.parquet"
         with _disk_errors(self._output):
-            _write_parquet(_aside(target), pa.Table.from_pylist(list(rows), schema=_PLAN))
+            _write_parquet(_aside(target), pa.Table.from_pylist(list(rows), schema=columns.PLAN))
             _aside(target).rename(target)
 
     # ---- inside ----
@@ -386,6 +343,7 @@ class Tables:
         parts = self._parts()
         self._part = max((int(part.name[5:11]) for part in parts), default=0)
         for file in self._files("answers", parts):
+            self._check_types(file)
             table = pq.read_table(file, columns=["answer_id", "status", "error_code", "error"])
             ok = pc.equal(table["status"], "ok")
             self._finished.update(table.filter(ok)["answer_id"].to_pylist())
@@ -399,6 +357,16 @@ class Tables:
                 self._documents[row["source"]] = row
         for file in self._files("requests", parts):
             self._load_requests(file)
+
+    def _check_types(self, file: Path) -> None:
+        """Refuse an output in which another task gave a field of the same name another type."""
+        written = pq.read_schema(file)
+        for field in columns.schema("answers", self._field_kinds):
+            if field.name in written.names and written.field(field.name).type != field.type:
+                kinds = f"{written.field(field.name).type}, not {field.type}"
+                raise OutputError(
+                    f"output={self._output}: has {field.name} as {kinds}; choose another output"
+                )
 
     def _load_requests(self, file: Path) -> None:
         """Keep the replies to cells that have no answer yet: an interrupted document goes on where it was."""
@@ -416,12 +384,6 @@ class Tables:
                 confidence=row["confidence"],
                 engine_seconds=row["engine_seconds"],
             )
-
-    def _schema(self, name: str) -> pa.Schema:
-        if name != "answers":
-            return {"documents": _DOCUMENTS, "requests": _REQUESTS}[name]
-        typed = [(f"field_{field}", _KINDS[kind]) for field, kind in self._field_kinds.items()]
-        return pa.schema([*_ANSWERS, *(pa.field(*column) for column in typed)])
 
     def _parts(self) -> list[Path]:
         return sorted(part for part in self._journal.glob("part-*") if not part.name.endswith(".aside"))
@@ -460,18 +422,16 @@ class Tables:
         """Write one table beside its place; return the rows left out, for the journal to keep."""
         files = self._files(name, parts)
         target = self._published(name)
-        latest = _latest_rows(
-            files, {"answers": "answer_id", "documents": "source", "requests": "request_id"}[name]
-        )
-        schema = pa.unify_schemas([self._schema(name), *(pq.read_schema(file) for file in files)])
-        schema = schema.remove_metadata()
+        latest = _latest_rows(files, _KEYS[name])
+        written = [pq.read_schema(file) for file in files]
+        schema = pa.unify_schemas([columns.schema(name, self._field_kinds), *written]).remove_metadata()
         if files == [target] and self._is_current(name, target, complete, schema):
             return []
         kept: list[pa.Table] = []
         with pq.ParquetWriter(_aside(target), schema, compression="zstd") as writer:
             for file, mask in zip(files, latest, strict=True):
                 for table, wanted in self._sorted_out(name, file, mask, complete):
-                    table = _conform(table, schema)
+                    table = columns.conform(table, schema)
                     chosen, rest = table.filter(wanted), table.filter(pc.invert(wanted))
                     if name != "documents" and rest.num_rows:
                         kept.append(rest)
@@ -545,6 +505,7 @@ class Tables:
         return table
 
 
+_KEYS = {"answers": "answer_id", "documents": "source", "requests": "request_id"}
 _KEY_COLUMNS = {
     "answers": ["answer_id", "source", "document_id", "task"],
     "requests": ["answer_id", "source", "document_id", "task"],
@@ -572,31 +533,10 @@ def _latest_rows(files: Sequence[Path], key: str) -> list[list[bool]]:
     return masks[::-1]
 
 
-def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Give a table all the columns of `schema`, in its order; what it lacks is null."""
-    columns = [
-        table[field.name].cast(field.type)
-        if field.name in table.column_names
-        else pa.nulls(table.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
 def _status(failure: Failure | None) -> Row:
     if failure is None:
         return {"status": "ok", "error_code": None, "error": None}
     return {"status": "error", "error_code": failure.code, "error": failure.message}
-
-
-def _value(value: Any, kind: str) -> Any:
-    if value is None or kind not in ("string", "number", "numbers"):
-        return value
-    if kind == "number":
-        return float(value)
-    if kind == "numbers":
-        return [float(item) for item in value]
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _concatenate(tables: Sequence[pa.Table]) -> pa.Table:

@@ -23,7 +23,7 @@ def pool(
     The processes come from a small server process rather than from a copy of this one, which has threads.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pipeline.raster"])
+    context.set_forkserver_preload(["pipeline.draw"])
     # A signal to the whole process group is for the run to handle: its workers go on until it stops them.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
     try:

@@ -9,11 +9,11 @@ import pytest
 from conftest import SAMPLES
 from PIL import Image, ImageDraw
 
-from pipeline import raster, source
+from pipeline import draw, raster, source
 from pipeline.config import RasterSettings, ShardSettings, SourceSettings
 from pipeline.records import Chunk, Outline, Page, Subject
 
-GEOMETRY = raster.Geometry(1024, 16)
+GEOMETRY = draw.Geometry(1024, 16)
 
 
 def settings(**values: object) -> RasterSettings:

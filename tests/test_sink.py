@@ -274,3 +274,16 @@ def test_the_date_in_prompts_is_that_of_the_first_run(tables: Callable[..., Tabl
 
 def replace_settings(**values: int) -> SinkSettings:
     return replace(SETTINGS, **values)
+
+
+def test_a_field_that_changes_its_type_is_refused_before_any_work(tables: Callable[..., Tables]) -> None:
+    with tables(task="first", total="number") as first:
+        add(first, cell("a"), fields={"total": 3})
+        first.commit()
+    with (
+        pytest.raises(OutputError, match="field_total as double, not string"),
+        tables(task="second", total="string"),
+    ):
+        pass
+    with tables(task="first", total="number") as again:  # and the lock is free again
+        assert again.is_finished(cell("a"), True)

@@ -8,7 +8,7 @@ from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import raster
+from pipeline import draw
 from pipeline.config import RunSettings
 from pipeline.tokens import TokenCounter
 
@@ -22,7 +22,7 @@ TEXTS = (
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def model(request: pytest.FixtureRequest) -> tuple[TokenCounter, raster.Geometry]:
+def model(request: pytest.FixtureRequest) -> tuple[TokenCounter, draw.Geometry]:
     import hydra
     from omegaconf import OmegaConf
 
@@ -33,7 +33,7 @@ def model(request: pytest.FixtureRequest) -> tuple[TokenCounter, raster.Geometry
         config = hydra.compose("config", overrides=[f"model={request.param}"])
     made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ModelSettings), config.model))
     assert isinstance(made, ModelSettings)
-    return TokenCounter(made, "You are careful.\nToday is 2026-01-01."), raster.Geometry(
+    return TokenCounter(made, "You are careful.\nToday is 2026-01-01."), draw.Geometry(
         made.image_max_px, made.image_patch_px
     )
 
@@ -44,7 +44,7 @@ def model(request: pytest.FixtureRequest) -> tuple[TokenCounter, raster.Geometry
     prompt=st.one_of(st.sampled_from(TEXTS), st.text(min_size=1, max_size=60)),
 )
 def test_counts_equal_what_mistral_common_encodes(
-    model: tuple[TokenCounter, raster.Geometry], shapes: list[tuple[int, int]], prompt: str
+    model: tuple[TokenCounter, draw.Geometry], shapes: list[tuple[int, int]], prompt: str
 ) -> None:
     counter, geometry = model
     sizes = [geometry.fit(w, h, enlarge=False) for w, h in shapes]
@@ -64,7 +64,7 @@ def test_the_size_a_page_is_drawn_at_is_taken_by_the_encoder_as_it_is(
     from mistral_common.tokens.tokenizers.image import ImageConfig, ImageEncoder, SpecialImageIDs
 
     encoder = ImageEncoder(ImageConfig(16, 1024), SpecialImageIDs(img=10, img_break=14, img_end=15))
-    size = raster.Geometry(1024, 16).fit(width, height, enlarge=enlarge)
+    size = draw.Geometry(1024, 16).fit(width, height, enlarge=enlarge)
     encoding = encoder(ImageChunk(image=Image.new("RGB", size)))
     assert encoding.image.shape == (3, size[1], size[0])
     assert len(encoding.tokens) == (size[0] // 16 + 1) * (size[1] // 16)
@@ -75,7 +75,7 @@ def test_the_size_a_page_is_drawn_at_is_taken_by_the_encoder_as_it_is(
 
 def test_an_a4_page_takes_3008_tokens(compose: Callable[..., RunSettings]) -> None:
     counter = TokenCounter(compose("input=data/samples").model, "x")
-    assert counter.image(*raster.Geometry(1024, 16).fit(595, 842, enlarge=True)) == 3008
+    assert counter.image(*draw.Geometry(1024, 16).fit(595, 842, enlarge=True)) == 3008
 
 
 def test_a_merge_is_counted_whole(compose: Callable[..., RunSettings]) -> None:

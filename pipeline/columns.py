@@ -1,0 +1,88 @@
+"""The columns of every table: the contract with those who read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+ANSWERS = pa.schema(
+    [
+        ("answer_id", pa.string()), ("document_id", pa.string()), ("source", pa.string()),
+        ("scope", pa.string()), ("page", pa.int32()), ("question_id", pa.string()), ("question", pa.string()),
+        ("status", pa.string()), ("error_code", pa.string()), ("error", pa.string()), ("answer", pa.string()),
+        ("fields", pa.string()), ("evidence_pages", pa.list_(pa.int32())), ("evidence_found", pa.bool_()),
+        ("pages_total", pa.int32()), ("pages_read", pa.int32()), ("requests", pa.int32()),
+        ("finish_reason", pa.string()), ("confidence", pa.float64()), ("needs_review", pa.bool_()),
+        ("prompt_tokens", pa.int64()), ("cached_tokens", pa.int64()), ("output_tokens", pa.int64()),
+        ("engine_seconds", pa.float64()), ("model", pa.string()), ("engine", pa.string()),
+        ("task", pa.string()), ("run_id", pa.string()), ("settings_hash", pa.string()),
+        ("created_at", pa.timestamp("us", tz="UTC")), ("gold_answer", pa.string()),
+        ("gold_page", pa.string()),
+    ]
+)  # fmt: skip
+DOCUMENTS = pa.schema(
+    [
+        ("document_id", pa.string()), ("source", pa.string()), ("kind", pa.string()), ("bytes", pa.int64()),
+        ("pages", pa.int32()), ("text_layer_pages", pa.int32()), ("blank_pages", pa.int32()),
+        ("languages", pa.list_(pa.string())), ("status", pa.string()), ("error_code", pa.string()),
+        ("error", pa.string()), ("duplicate_of", pa.string()), ("raster_seconds", pa.float64()),
+    ]
+)  # fmt: skip
+REQUESTS = pa.schema(
+    [
+        ("request_id", pa.string()), ("answer_id", pa.string()), ("document_id", pa.string()),
+        ("source", pa.string()), ("question_id", pa.string()), ("kind", pa.string()),
+        ("pages", pa.list_(pa.int32())), ("text", pa.string()), ("status", pa.string()),
+        ("error_code", pa.string()), ("error", pa.string()), ("finish_reason", pa.string()),
+        ("counted_tokens", pa.int64()), ("prompt_tokens", pa.int64()), ("cached_tokens", pa.int64()),
+        ("output_tokens", pa.int64()), ("confidence", pa.float64()), ("engine_seconds", pa.float64()),
+        ("model", pa.string()), ("engine", pa.string()), ("task", pa.string()), ("run_id", pa.string()),
+        ("created_at", pa.timestamp("us", tz="UTC")),
+    ]
+)  # fmt: skip
+PLAN = pa.schema(
+    [
+        ("source", pa.string()), ("document_id", pa.string()), ("kind", pa.string()), ("bytes", pa.int64()),
+        ("task", pa.string()), ("pages", pa.int32()), ("requests", pa.int64()),
+        ("merge_requests", pa.int64()),
+        ("prompt_tokens", pa.int64()), ("computed_tokens", pa.int64()), ("gpu_seconds", pa.float64()),
+        ("error_code", pa.string()), ("error", pa.string()),
+    ]
+)  # fmt: skip
+KINDS = {
+    "string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_(),
+    "strings": pa.list_(pa.string()), "numbers": pa.list_(pa.float64()),
+}  # fmt: skip
+
+
+def schema(table: str, field_kinds: Mapping[str, str]) -> pa.Schema:
+    """Return a table's columns; `answers` has one more for each field of its task."""
+    if table != "answers":
+        return {"documents": DOCUMENTS, "requests": REQUESTS}[table]
+    typed = [pa.field(f"field_{name}", KINDS[kind]) for name, kind in field_kinds.items()]
+    return pa.schema([*ANSWERS, *typed])
+
+
+def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Give a table all the columns of `schema`, in its order; what it lacks is null."""
+    columns = [
+        table[field.name].cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def value(given: Any, kind: str) -> Any:
+    """Return a field's value as its column takes it; what has no flat kind is JSON text."""
+    if given is None or kind not in ("string", "number", "numbers"):
+        return given
+    if kind == "number":
+        return float(given)
+    if kind == "numbers":
+        return [float(item) for item in given]
+    return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
