@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from pipeline.records import Document, DocumentRow, Outline, Page
@@ -53,8 +54,10 @@ class Ledger:
                 continue
             entry.row = _count(entry.row, page)
             entry.left -= 1
-            if page.text.strip() and entry.languages.total() < _SAMPLE_PAGES:
-                entry.languages[detect_language(page.text[:_SAMPLE_CHARS])] += 1
+            if entry.languages.total() < _SAMPLE_PAGES and (
+                name := detect_language(page.text[:_SAMPLE_CHARS])
+            ):
+                entry.languages[name] += 1
             if entry.left == 0:
                 del self._open[document_id]
                 row = replace(entry.row, languages=_frequent(entry.languages))
@@ -85,8 +88,26 @@ def _frequent(languages: Counter[str]) -> tuple[str, ...]:
     return tuple(name for name, pages in languages.most_common() if 5 * pages >= languages.total())
 
 
-def detect_language(text: str) -> str:
-    """Return the ISO 639-1 code of the language that a text is most likely in."""
+# Written by many; among all of the model's, a chart's few labels pass for the rarest.
+_LANGUAGES = (
+    "ar bg bn ca cs da de el en es et eu fa fi fr gl he hi hr hu id it ja ka ko la lt lv ms nl no pl pt"
+    " ro ru sk sl sq sr sv ta te th tr uk ur vi zh"
+).split()
+_FEWEST_LETTERS = 40
+
+
+@functools.lru_cache(maxsize=1)
+def _classifier() -> Callable[[str], tuple[str, float]]:
     import py3langid
 
-    return str(py3langid.classify(text)[0])
+    py3langid.set_languages(_LANGUAGES)
+    classify: Callable[[str], tuple[str, float]] = py3langid.classify
+    return classify
+
+
+def detect_language(text: str) -> str | None:
+    """Return the ISO 639-1 code of the language that a text is most likely in; None for a few words."""
+    letters = sum(character.isalpha() for character in text)
+    # A Chinese, Japanese or Korean character says as much as a syllable.
+    syllables = sum(character >= "\u3040" for character in text if character.isalpha())
+    return str(_classifier()(text)[0]) if letters + 2 * syllables >= _FEWEST_LETTERS else None

@@ -12,6 +12,7 @@ from pipeline import task
 from pipeline.config import RunSettings
 from pipeline.engines import base, extract
 from pipeline.engines.passages import Passage, best, cut, question_terms, tokens
+from pipeline.ledger import detect_language
 from pipeline.records import Cell, Document, Page, Question, Request, Subject
 
 
@@ -173,3 +174,24 @@ def test_auto_says_which_engine_and_why(compose: Callable[..., RunSettings]) -> 
     name, reason = base.choose(settings.engine, settings.model)
     assert name == "embedded"
     assert settings.model.name in reason
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("This document describes the history and goals of the project.", "en"),
+        ("Dieses Dokument beschreibt die Geschichte und die Ziele.", "de"),
+        ("このパッケージは日付から日本の祝日名を得るためのものである", "ja"),
+        ("本文档描述了项目的历史和目标，并且解释了它的组织方式", "zh"),
+        ("sales signups visits", None),
+        ("100 80 60 40 20 0", None),
+    ],
+)
+def test_a_language_is_told_from_a_sentence_and_not_from_labels(text: str, language: str | None) -> None:
+    assert detect_language(text) == language
+
+
+def test_axis_labels_are_neither_title_nor_fact() -> None:
+    schema = {"properties": {"title": {"type": "string"}, "key_facts": {"type": "array"}}}
+    labels = "val\n100\n80\n60\nJan Feb Mar 2018"
+    assert extract.fill(schema, {1: labels}) == {"title": None, "key_facts": []}

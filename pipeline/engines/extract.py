@@ -41,7 +41,7 @@ def _property(name: str, spec: Any, texts: Mapping[int, str]) -> Any:
     if name == "title" and "string" in kinds:
         return _title(texts, spec.get("maxLength", 200))
     if name == "language" and "string" in kinds:
-        return detect_language(everything[:4000]) if len(everything.strip()) > 20 else None
+        return detect_language(everything[:4000])
     if name == "summary" and "string" in kinds:
         return _opening(everything, spec.get("maxLength", 600))
     if name == "key_facts" and "array" in kinds:
@@ -57,8 +57,16 @@ def _most_named(values: Sequence[str], text: str) -> str | None:
 
 
 def _title(texts: Mapping[int, str], most_chars: int) -> str | None:
+    """Return the first line that is more than a label."""
     lines = [" ".join(line.split()) for text in texts.values() for line in text.splitlines()]
-    return next((line[:most_chars] for line in lines if sum(c.isalpha() for c in line) >= 3), None)
+    return next((line[:most_chars] for line in lines if _reads_as_prose(line, 8)), None)
+
+
+def _reads_as_prose(text: str, fewest_letters: int) -> bool:
+    letters = sum(c.isalpha() for c in text)
+    # A Chinese, Japanese or Korean character says as much as a syllable.
+    syllables = sum(c >= "\u3040" for c in text if c.isalpha())
+    return letters + syllables >= fewest_letters and letters >= 0.6 * len(text)
 
 
 def _opening(text: str, most_chars: int) -> str | None:
@@ -66,8 +74,7 @@ def _opening(text: str, most_chars: int) -> str | None:
     kept = ""
     for sentence in _SENTENCE.split(text):
         plain = " ".join(sentence.split())
-        letters = sum(c.isalpha() for c in plain)
-        if len(plain) < 30 or letters < 0.6 * len(plain) or "...." in plain.replace(" ", ""):
+        if not _reads_as_prose(plain, 20) or "...." in plain.replace(" ", ""):
             continue
         if len(kept) + len(plain) + 1 > most_chars:
             break
@@ -82,7 +89,9 @@ def _facts(texts: Mapping[int, str], spec: Mapping[str, Any]) -> list[dict[str, 
     facts = []
     for page, text in texts.items():
         sentences = (" ".join(s.split()) for s in _SENTENCE.split(text))
-        stated = [s for s in sentences if 40 <= len(s) <= most_chars and re.search(r"\d{2,}", s)]
+        stated = [
+            s for s in sentences if _reads_as_prose(s, 30) and len(s) <= most_chars and re.search(r"\d\d", s)
+        ]
         facts += [{"fact": sentence, "page": page} for sentence in stated[:1]]
     return facts[: spec.get("maxItems", 10)]
 
