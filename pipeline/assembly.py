@@ -114,10 +114,6 @@ class Assembly:
         for outline in self.rasterizer.outlines(self._found.documents, self._known):
             self.summary.inputs += 1
             self.tables.meet(outline.document)
-            if outline.failure:
-                self.summary.inputs_error += 1
-            else:
-                self.summary.inputs_ok += 1
             yield outline
 
     def chunks(self, outlines: Iterator[Outline]) -> Iterator[Chunk]:
@@ -270,6 +266,7 @@ class Assembly:
         for row in self._ledger.left():
             self.tables.add_document(row)
         self.tables.commit()
+        self.summary.inputs_ok, self.summary.inputs_error = self.tables.inputs()
         ok, failed = self.tables.outcome()
         self.summary.cells = ok + sum(failed.values())
         self.summary.errors, self.summary.failed = dict(failed), sum(failed.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import resource
+import struct
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,19 @@ from typing import Any, NamedTuple
 from pipeline.errors import Corrupt, DocumentError, Empty, Encrypted, TooLarge, Unreadable
 
 IMAGE_KINDS = frozenset({"png", "jpeg", "webp", "tiff", "gif", "bmp"})
+
+# What Pillow's readers raise on damaged files, beside its own errors.
+_DAMAGED = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    TypeError,
+    KeyError,
+    IndexError,
+    struct.error,
+    OverflowError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +165,7 @@ def _pillow(job: Job) -> Any:
     Image.MAX_IMAGE_PIXELS = None  # our own limit speaks first, from the header
     try:
         image = Image.open(job.path)
-    except (OSError, ValueError, SyntaxError) as error:
+    except _DAMAGED as error:
         raise Corrupt(f"{job.source}: not a readable {job.kind} image ({first_line(error)})") from None
     if image.width * image.height > job.max_pixels:
         size = f"{image.width} x {image.height} pixels"
@@ -167,12 +181,19 @@ def _image_sizes(job: Job, geometry: Geometry) -> list[tuple[int, int]]:
             image.seek(index)
             if image.width * image.height > job.max_pixels:
                 raise TooLarge(f"{job.source}: page {index + 1} is over raster.max_megapixels")
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            width, height = (image.height, image.width) if turned else image.size
+            width, height = (image.height, image.width) if _orientation(image) >= 5 else image.size
             sizes.append(geometry.fit(width, height, enlarge=False))
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except _DAMAGED as error:
         raise Corrupt(f"{job.source}: cannot be decoded ({first_line(error)})") from None
     return sizes
+
+
+def _orientation(image: Any) -> int:
+    """Return the EXIF orientation, 1 to 8, without decoding the pixels."""
+    # Pillow would decode a whole PNG to look for EXIF behind its pixels.
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1
+    return int(image.getexif().get(0x0112, 1))
 
 
 def _image(job: Job, number: int, width_px: int, height_px: int) -> Any:
@@ -182,13 +203,14 @@ def _image(job: Job, number: int, width_px: int, height_px: int) -> Any:
     image = _pillow(job)
     try:
         image.seek(number - 1)
+        turned = _orientation(image) != 1
         if image.format == "JPEG":
             image.draft(None, (2 * width_px, 2 * height_px))
         # Pillow decodes lazily: load here, so that a corrupt chart fails in the worker that owns it.
         image.load()
-        upright = _flatten(ImageOps.exif_transpose(image))
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except _DAMAGED as error:
         raise Corrupt(f"{job.source}, page {number}: cannot be decoded ({first_line(error)})") from None
+    upright = _flatten(ImageOps.exif_transpose(image) if turned else image)
     if upright.size == (width_px, height_px):
         return upright
     return upright.resize((width_px, height_px), Image.Resampling.BICUBIC, reducing_gap=3.0)

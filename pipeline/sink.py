@@ -121,6 +121,12 @@ class Tables:
         """Note that a folder, asked about as a whole, is among the current inputs."""
         self._present[folder.source] = folder.document_id
 
+    def inputs(self) -> tuple[int, int]:
+        """Count the current inputs that could be read whole, and those that could not."""
+        rows = [self._documents[source] for source in self._present if source in self._documents]
+        ok = sum(row["status"] == "ok" for row in rows)
+        return ok, len(rows) - ok
+
     def outcome(self) -> tuple[int, Counter[str]]:
         """Count the wanted rows: how many are ok, and how many failed by error code."""
         ok, failed = 0, Counter[str]()

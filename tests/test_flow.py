@@ -249,7 +249,8 @@ def slow(tmp_path: Path) -> Path:
 
 def test_a_page_that_hangs_costs_only_itself(compose: Callable[..., RunSettings], slow: Path) -> None:
     settings = compose(f"input={slow}", "raster.page_timeout_s=1.5", "task=transcribe")
-    execute(settings)
+    summary = execute(settings)
+    assert (summary.inputs, summary.inputs_ok, summary.inputs_error) == (1, 0, 1)
     table = answers(settings).sort_values("page")
     assert table["status"].tolist() == ["ok", "error", "ok"]
     assert table["error_code"].tolist()[1] == "render_timeout"

@@ -157,11 +157,14 @@ def test_files_that_are_damaged_or_too_large_say_so(tmp_path: Path) -> None:
     (tmp_path / "cut.pdf").write_bytes((SAMPLES / "bxjaholiday-ja.pdf").read_bytes()[:60_000])
     (tmp_path / "header.pdf").write_bytes(b"%PDF-1.7\nnothing else\n%%EOF\n")
     Image.new("1", (5000, 5000)).save(tmp_path / "wide.png")
+    (tmp_path / "tags.tiff").write_bytes(b"II*\0\x08\0\0\0\0\0\0\0\0\0")  # a directory without any tag
     with raster.Rasterizer(settings(max_megapixels=20), GEOMETRY, tmp_path / "scratch") as opened:
         found = outlines(opened, tmp_path)
+        (cut,) = render(opened, found["cut.png"])
     codes = {name: o.failure.code for name, o in found.items() if o.failure}
+    assert cut.failure is not None and cut.failure.code == "corrupt"
     assert codes == {
-        "cut.pdf": "corrupt", "cut.png": "corrupt", "header.pdf": "corrupt", "wide.png": "too_large",
+        "cut.pdf": "corrupt", "header.pdf": "corrupt", "tags.tiff": "corrupt", "wide.png": "too_large",
     }  # fmt: skip
 
 
