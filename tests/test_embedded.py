@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -167,6 +168,24 @@ def test_a_text_layer_that_is_garbage_gives_way_to_ocr(
         page_of("chart.png", text="\ufffd" * 40 + "a", image=tmp_path / "page.ppm"), "task=transcribe"
     )
     assert "elephant" in text
+
+
+def test_a_page_that_cannot_be_read_costs_its_own_row(
+    compose: Callable[..., RunSettings], tmp_path: Path
+) -> None:
+    settings = compose(f"input={SAMPLES}", "task=transcribe")
+    (tmp_path / "bad.ppm").write_bytes(b"P6 10 10 255 too short")
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "good.ppm")
+    pages = [page_of(f"{name}.png", image=tmp_path / f"{name}.ppm") for name in ("bad", "good")]
+    requests = []
+    for page in pages:
+        page = replace(page, document=replace(page.document, document_id=page.document.source))
+        subject = Subject("page", page.document.source, page.document.document_id, (page,), 1)
+        cell = Cell(page.document.source, subject, Question("q", "?"))
+        requests.append(Request(page.document.source, cell, "ask", (page,), "?", 10))
+    with base.build("embedded", settings.engine, task.envelope(settings.task), "") as engine:
+        done = [completion for _, completion in engine.answer(requests)]
+    assert [c.failure.code if c.failure else "ok" for c in done] == ["engine_failed", "ok"]
 
 
 def test_auto_says_which_engine_and_why(compose: Callable[..., RunSettings]) -> None:

@@ -38,7 +38,7 @@ HOMES = {
     "bm25s": {"engines.passages"},
     "hydra": {"run"},
     "omegaconf": {"run"},
-    "pebble": {"workers", "raster", "engines.embedded"},
+    "pebble": {"workers", "raster"},
     "tqdm": {"progress"},
 }
 # The language of a text is told in one place, for the ledger and for the embedded engine.

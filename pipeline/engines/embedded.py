@@ -6,21 +6,22 @@ import contextlib
 import functools
 import io
 import json
+import logging
 import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, TimeoutError
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Self
-
-from pebble import ProcessExpired
 
 from pipeline import workers
 from pipeline.config import EngineSettings
 from pipeline.engines import extract
 from pipeline.engines.passages import Passage, best, cut
 from pipeline.records import Completion, Failure, Page, Request
+
+log = logging.getLogger("pipeline")
 
 _CACHED_PAGES = 512
 _CANDIDATES = 6
@@ -51,7 +52,9 @@ class EmbeddedEngine:
             begin = time.perf_counter()
             try:
                 texts = {page.ordinal: self._text(page, reading) for page in request.pages}
-            except (TimeoutError, ProcessExpired, OSError) as error:
+            except Exception as error:
+                # A page that the reading libraries choke on costs its own rows; the log has the trace.
+                log.error("%s: a page could not be read", request.cell.subject.source, exc_info=error)
                 message = f"{request.cell.subject.source}: its text could not be read ({error!r})"
                 completion = Completion("", "error", failure=Failure("engine_failed", message))
             else:
@@ -82,10 +85,19 @@ class EmbeddedEngine:
         if key not in reading and key not in self._texts:
             return page.text
         if key not in self._texts:
-            self._texts[key] = reading[key].result() or page.text
+            self._texts[key] = self._read(page, reading[key])
             if len(self._texts) > _CACHED_PAGES:
                 self._texts.popitem(last=False)
         return self._texts[key]
+
+    def _read(self, page: Page, future: Future[Any]) -> str:
+        try:
+            return future.result() or page.text
+        except Exception as error:
+            if not _is_readable(page.text):
+                raise
+            log.warning("%s, page %d: its text layer serves (%r)", page.document.source, page.number, error)
+            return page.text
 
     # ---- replying ----
 
@@ -200,6 +212,7 @@ def _markdown(path: str, number: int) -> str:
 
         try:
             text: str = pymupdf4llm.to_markdown(path, pages=[number - 1], use_ocr=False, show_progress=False)
-        except (ValueError, RuntimeError):  # encrypted, or a kind that has no layout: the text layer serves
+        except Exception as error:  # of any type, on layouts that it does not know: the text layer serves
+            log.info("%s, page %d: no Markdown, plain text instead (%r)", path, number, error)
             return ""
     return re.sub(r"\n{3,}", "\n\n", text).strip()
