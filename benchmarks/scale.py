@@ -99,8 +99,9 @@ def report(mode: str, count: int, seconds: float, samples: list[tuple[float, flo
     print(f"{mode}: {seconds:.1f} s{each}")
     for name, column in (("parent", 1), ("tree", 2)):
         early = max(s[column] for s in samples[tenth : 2 * tenth] or samples)
-        late, peak = max(s[column] for s in samples[-2 * tenth :]), max(s[column] for s in samples)
-        print(f"  {name} MB: {early:.0f} in the second tenth, {late:.0f} in the last two, peak {peak:.0f}")
+        late = max(s[column] for s in samples[-2 * tenth : -tenth] or samples)
+        peak = max(s[column] for s in samples)
+        print(f"  {name} MB: {early:.0f} in the second tenth, {late:.0f} in the ninth, {peak:.0f} at most")
 
 
 def rates(output: Path) -> None:
