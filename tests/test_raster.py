@@ -188,13 +188,11 @@ def test_a_worker_that_is_killed_is_replaced(make_pdf: Callable[..., Path], tmp_
             [[Chunk(chunk(outline).subject, outline.pages[i : i + 20], (), 0)] for i in (0, 20, 40)]
         )
         next(stream)
-        for process in psutil.Process().children(recursive=True):
-            if (
-                process.num_threads()
-                and "forkserver" in " ".join(process.cmdline())
-                and process.parent().pid != psutil.Process().pid
-            ):  # type: ignore[union-attr]
-                process.kill()
+        own = psutil.Process().pid
+        workers = [p for p in psutil.Process().children(recursive=True) if p.ppid() != own]
+        assert workers  # children of the process server, not of this process
+        for process in workers:
+            process.kill()
         rest = [page for window in stream for c in window for page in c.pages]
     assert [page.number for page in rest] == list(range(21, 61))
     assert all(page.failure is None or page.failure.code == "render_crashed" for page in rest)
