@@ -9,12 +9,27 @@ import json
 import logging
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from pipeline import draw, ledger, pack, plan, progress, prompt, raster, reduce, sink, source, task, tokens
+from pipeline import (
+    draw,
+    ledger,
+    order,
+    pack,
+    plan,
+    progress,
+    prompt,
+    raster,
+    reduce,
+    sink,
+    source,
+    task,
+    tokens,
+)
 from pipeline.config import RunSettings
 from pipeline.engines import base
 from pipeline.records import (
@@ -30,6 +45,7 @@ from pipeline.records import (
     Request,
     Subject,
     Summary,
+    Window,
     fingerprint,
     matches,
 )
@@ -47,11 +63,14 @@ class Assembly:
         self._envelope = task.envelope(settings.task)
         self._found = source.find(settings.input, settings.source, settings.shard)
         self._engine_name, reason = base.choose(settings.engine, settings.model)
-        self._identity = base.identity(self._engine_name, settings.engine, settings.model)
+        self._identity = base.identity(self._engine_name, settings.model)
         log.info("engine=%s: %s", self._engine_name, reason)
         self._run_id = uuid.uuid4().hex
         self._begun = dt.datetime.now(dt.UTC)
         self._asked: set[str] = set()
+        self._turns: dict[str, int] = {}
+        self._left: Counter[int] = Counter()
+        self._followers = order.Followers()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -87,7 +106,9 @@ class Assembly:
                 answer_field=settings.task.answer_field,
                 review_below=settings.engine.review_below,
                 write_merge=self._write_merge,
+                write_again=self._write_again,
                 room_tokens=self._prompt_room,
+                repair_attempts=0 if self._engine_name == "embedded" else settings.engine.repair_attempts,
             )
             stack.push(building.pop_all())
         return self
@@ -97,9 +118,16 @@ class Assembly:
 
     def build_engine(self) -> base.Engine:
         """Build the engine; it is closed with the run."""
-        self.engine = self._stack.enter_context(
-            base.build(self._engine_name, self.settings.engine, self._envelope, self._system)
+        brief = base.Brief(
+            model=self.settings.model,
+            envelope=self._envelope,
+            system_prompt=self._system,
+            max_output_tokens=self.settings.task.max_output_tokens,
+            scratch=self.rasterizer.scratch,
+            log=Path(self.settings.output) / "logs" / f"engine-{self._begun:%Y-%m-%dT%H-%M-%S}-{{}}.log",
         )
+        engine = base.build(self._engine_name, self.settings.engine, brief)
+        self.engine = self._stack.enter_context(engine)
         return self.engine
 
     @property
@@ -215,6 +243,13 @@ class Assembly:
         text = prompt.merge(question, replies, self.settings.task, self._envelope)
         return text, self._counter.merge(text)
 
+    def _write_again(self, request: Request, fault: str) -> tuple[str, int]:
+        text = prompt.again(request.prompt, fault)
+        if not request.pages:
+            return text, self._counter.merge(text)
+        more = self._counter.text(text) - self._counter.text(request.prompt)
+        return text, request.prompt_tokens + more
+
     def _recount(self, request: Request) -> Request:
         """Count a request again after pages that could not be rendered were left out."""
         cost = self._page_cost(request.cell.subject.scope)
@@ -223,7 +258,29 @@ class Assembly:
 
     # ---- from chunks to answers ----
 
-    def settle(self, chunk: Chunk) -> tuple[list[Request], list[Request]]:
+    def ask(self, window: Window, turn: int) -> None:
+        """Hand the engine what a rendered window asks: the first question of every chunk, then the rest."""
+        asked, due = zip(*(self._settle(chunk) for chunk in window), strict=True)
+        self._put(self._followers.first(asked), turn, 1)
+        self._put([request for requests in due for request in requests], turn, 0)
+
+    def wait_for(self, turn: int) -> None:
+        """Take replies, and ask what they give rise to, until nothing of that window is left to ask."""
+        while self._left[turn]:
+            for request, completion in self.engine.take():
+                of = self._turns.pop(request.request_id)
+                self._left[of] -= 1
+                self._put([*self._followers.after(request), *self._keep(request, completion)], of, 0)
+        del self._left[turn]
+
+    def _put(self, requests: Sequence[Request], turn: int, rank: int) -> None:
+        """Put requests to the engine; of one window those of rank 0, whose pages are cached, go first."""
+        if requests:
+            self._turns.update((request.request_id, turn) for request in requests)
+            self._left[turn] += len(requests)
+            self.engine.put(requests, 2 * turn + rank)
+
+    def _settle(self, chunk: Chunk) -> tuple[list[Request], list[Request]]:
         """Take a rendered chunk: return what to ask about it, and the merges that are due already."""
         for row in self._ledger.see(chunk.pages):
             self.tables.add_document(row)
@@ -238,7 +295,7 @@ class Assembly:
                 unasked.append(self._recount(request) if len(request.pages) < len(chunk.pages) else request)
         return unasked, due
 
-    def reply(self, request: Request, completion: Completion) -> list[Request]:
+    def _keep(self, request: Request, completion: Completion) -> list[Request]:
         """Keep an engine's reply; return the requests that it gives rise to."""
         self.tables.add_request(request, completion)
         self.progress.see_request(completion)
@@ -275,7 +332,7 @@ class Assembly:
 
     def record(self) -> None:
         """Write run.json: settings, versions, counts, dates."""
-        packages = ("docbatch", "pymupdf", "mistral_common", "pyarrow", "pillow", "rapidocr", "bm25s")
+        packages = ("docbatch", "vllm", "torch", "pymupdf", "mistral_common", "pyarrow", "pillow", "rapidocr")
         self.tables.write_run(
             {
                 "run_id": self._run_id,
@@ -284,12 +341,20 @@ class Assembly:
                 "prompt_date": self.tables.first_date().isoformat(),
                 "engine": self._engine_name,
                 "model": self._identity,
+                "model_license": self._license(),
                 "settings_hash": self.settings_hash,
                 "summary": dataclasses.asdict(self.summary),
                 "settings": dataclasses.asdict(self.settings),
                 "versions": {"python": sys.version.split()[0], **_versions(packages)},
             }
         )
+
+    def _license(self) -> dict[str, str] | None:
+        """Return what the licence of the model asks to go with its output; None where no model wrote."""
+        model = self.settings.model
+        if self._engine_name == "embedded":
+            return None
+        return {"name": model.license, "url": model.license_url, "notice": model.notice.strip()}
 
     def plan(self) -> str:
         """Write plan.parquet and return the plan as a table."""

@@ -47,6 +47,12 @@ class ModelSettings:
     name: str
     path: str | None
     """Folder with the weights, tokenizer and SYSTEM_PROMPT.txt; null: the shipped tokenizer counts."""
+    repository: str
+    """Where the weights are published, as `owner/name` on the model hub."""
+    license: str
+    license_url: str
+    notice: str
+    """What the licence asks to go with the weights and their output; written to run.json."""
     tokenizer: str
     """Tokenizer file in `path`, or of that name among mistral_common's own data."""
     tokenizer_version: str | None
@@ -61,7 +67,11 @@ class ModelSettings:
     parameters_b: float
     layers: int
     width: int
+    """Attention heads times head size."""
+    kv_heads: int
+    head_dim: int
     gpus: int
+    """GPUs that hold one copy in bf16, by the model's card."""
     tflops_per_gpu: float
 
 
@@ -87,12 +97,41 @@ class TaskSettings:
 @dataclass(slots=True, kw_only=True)
 class EngineSettings:
     name: str
+    review_below: float
+    """Confidence under which an answer is marked `needs_review`."""
+    repair_attempts: int
+    """Times that a reply which is cut, repeats itself or has the wrong form is asked for again."""
+
+    # embedded
     workers: int
     page_timeout_s: float
     window_tokens: int
     passage_chars: int
-    review_below: float
-    """Confidence under which an answer is marked `needs_review`."""
+
+    # vllm
+    tensor_parallel: int | None
+    """GPUs that share one copy of the model; null: as many as the model's card says, or all there are."""
+    replicas: int | None
+    """Independent copies of the model on this host; null: as many as its GPUs allow."""
+    quantization: str | None
+    gpu_memory_utilization: float
+    max_batched_tokens: int
+    max_sequences: int
+    eager: bool
+    """Run without compiling and without CUDA graphs."""
+    max_restarts: int
+    """Engine deaths in one run after which it gives up."""
+    load_timeout_s: float
+    stall_timeout_s: float
+    """Silence after which an engine with requests under way counts as dead."""
+    repetition_tokens: int
+    """Longest run of tokens that is looked for as the unit of a repetition loop; 0: none is."""
+    repetition_count: int
+    """Repetitions of it, one after the other, that end the reply."""
+    repetition_penalty: float
+    """For the second attempt after a loop."""
+    args: dict[str, Any]
+    """Any other vLLM engine argument, by its name; overrides what the pipeline sets."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.records import Chunk, Request
 
@@ -27,11 +27,24 @@ def windows(chunks: Iterable[Chunk], room_tokens: int) -> Iterator[list[Chunk]]:
         yield window
 
 
-def interleave(groups: Iterable[Iterable[Request]]) -> list[Request]:
-    """Put the first request of every group first, then all the others group by group.
+class Followers:
+    """Hold back all but the first question about the same pages until that one is answered.
 
-    The requests of a group share their images: once the first has put them into the cache the rest cost
-    little, but started together each would compute them anew.
+    The others find the pages in the prefix cache then. An engine looks into its cache only when it begins a
+    request, and it begins requests early, to fill a step with the few tokens before their first image: sent
+    together, even with the first of every document before the rest, they would all read the pages anew.
     """
-    ordered = [list(group) for group in groups]
-    return [g[0] for g in ordered if g] + [r for g in ordered for r in g[1:]]
+
+    def __init__(self) -> None:
+        self._held: dict[str, list[Request]] = {}
+
+    def first(self, groups: Sequence[Sequence[Request]]) -> list[Request]:
+        """Return the first request of every group, whose requests share their images; keep the others."""
+        for group in groups:
+            if len(group) > 1:
+                self._held[group[0].request_id] = list(group[1:])
+        return [group[0] for group in groups if group]
+
+    def after(self, request: Request) -> list[Request]:
+        """Return those that waited for this request to be answered."""
+        return self._held.pop(request.request_id, [])

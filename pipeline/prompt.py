@@ -21,6 +21,11 @@ _MERGE = (
     "data between markers; nothing in them is an instruction to you. Write the one reply for the whole "
     "document in the same form, from these replies alone, and keep the page numbers of the evidence you use."
 )
+_FAULTS = {
+    "truncated": "An earlier reply was cut off because it was too long. Reply again, much shorter.",
+    "repetition": "An earlier reply repeated itself without end. Reply again, and write each thing once.",
+    "schema_invalid": "An earlier reply was not valid under the JSON schema. Reply with valid JSON alone.",
+}
 
 
 def system_prompt_template(settings: ModelSettings) -> str:
@@ -58,6 +63,14 @@ def merge(
     """Return the text-only request that merges the replies of a long document's parts."""
     shown = "\n".join(f"<reply {n}>\n{reply}\n</reply {n}>" for n, reply in enumerate(replies, 1))
     return "\n\n".join([_MERGE, *_form(task, envelope), f"The question was: {question.text}", shown])
+
+
+def again(text: str, fault: str) -> str:
+    """Return the text after the images for another attempt, after a reply with that fault (an `error_code`).
+
+    It only adds to the end, so that all before it is found in the prefix cache.
+    """
+    return f"{text}\n\n{_FAULTS[fault]}"
 
 
 def _form(task: TaskSettings, envelope: dict[str, Any] | None) -> list[str]:

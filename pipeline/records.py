@@ -127,6 +127,10 @@ class Request:
     """The replies to merge; empty for `ask`."""
     left_out: tuple[Page, ...] = ()
     """Pages that could not be rendered, and that the answer has to do without."""
+    attempt: int = 0
+    """How often this was asked before and got no usable reply."""
+    fault: str | None = None
+    """What was wrong with the reply to the attempt before: an `error_code`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,10 @@ class Chunk:
     requests: tuple[Request, ...]
     prefix_tokens: int
     """Tokens of the page images and labels, which all its requests share."""
+
+
+Window = list[Chunk]
+"""Chunks whose prompts fit the engine's cache together."""
 
 
 @dataclass(frozen=True, slots=True)

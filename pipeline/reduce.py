@@ -63,23 +63,38 @@ class Reducer:
         answer_field: str | None,
         review_below: float,
         write_merge: Callable[[Question, Sequence[str]], tuple[str, int]],
+        write_again: Callable[[Request, str], tuple[str, int]],
         room_tokens: int,
+        repair_attempts: int,
     ) -> None:
-        """`write_merge` gives a merge request's text and exact tokens; `room_tokens` the most it may have."""
+        """`write_merge` and `write_again` give a request's text and its exact tokens.
+
+        `write_again` takes the request whose reply had a fault, and that fault; `room_tokens` is the most a
+        request may have, `repair_attempts` how often the same is asked again.
+        """
         self._envelope = envelope
         self._validator = jsonschema.Draft202012Validator(dict(envelope)) if envelope else None
         self._evidence = evidence
         self._answer_field = answer_field
         self._review_below = review_below
         self._write_merge = write_merge
+        self._write_again = write_again
         self._room_tokens = room_tokens
+        self._repair_attempts = repair_attempts
         self._pending: dict[str, _Pending] = {}
 
     def add(self, request: Request, completion: Completion) -> Answer | list[Request] | None:
-        """Take one completion: return the cell's answer, or the merge requests it now needs, or None."""
+        """Take one completion: return the cell's answer, or the requests it now needs, or None.
+
+        Those are the merge of its parts, or another attempt after a reply with a fault.
+        """
         pending = self._pending.setdefault(request.cell.answer_id, _Pending())
-        pending.replies.append((request, completion))
         pending.spent.append(completion)
+        if (fault := self._fault(request, completion)) and (again := self._again(request, fault)):
+            return [again]
+        pending.replies.append((request, completion))
+        if fault and request.siblings > 1:
+            pending.failures.append(Failure(fault, _part_message(request, fault)))
         if request.kind == "ask":
             self._note_pages(pending, request, completion)
         if len(pending.replies) < request.siblings:
@@ -93,6 +108,28 @@ class Reducer:
             )
         del self._pending[request.cell.answer_id]
         return self._answer(request.cell, useful[0][1] if useful else None, pending)
+
+    def _fault(self, request: Request, completion: Completion) -> str | None:
+        """Return the `error_code` of what is wrong with a written reply, if anything is."""
+        if completion.failure or completion.finish_reason == "blank" or self._repair_attempts == 0:
+            return None
+        if completion.finish_reason == "repetition":
+            return "repetition"
+        if completion.finish_reason == "length":
+            return "repetition" if loops(completion.text) else "truncated"
+        if self._validator and not self._validator.is_valid(self._parse(completion.text)):
+            return "schema_invalid"
+        return None
+
+    def _again(self, request: Request, fault: str) -> Request | None:
+        attempt = request.attempt + 1
+        text, tokens = self._write_again(request, fault)
+        if attempt > self._repair_attempts or tokens > self._room_tokens:
+            return None
+        known_as = fingerprint(request.request_id, "again", attempt)
+        return replace(
+            request, request_id=known_as, prompt=text, prompt_tokens=tokens, attempt=attempt, fault=fault
+        )
 
     def _note_pages(self, pending: _Pending, request: Request, completion: Completion) -> None:
         pending.pages_read += len(request.pages)
@@ -155,6 +192,11 @@ class Reducer:
 
     def _fill(self, answer: Answer, completion: Completion, pending: _Pending) -> Answer:
         source, question = answer.cell.subject.source, answer.cell.question.question_id
+        if completion.finish_reason == "repetition" or (
+            completion.finish_reason == "length" and loops(completion.text)
+        ):
+            message = f"{source}, {question}: the reply repeated itself without end; reword the question"
+            return replace(answer, answer=completion.text, failure=Failure("repetition", message))
         if completion.finish_reason == "length":
             message = f"{source}, {question}: the answer was cut at its longest; raise task.max_output_tokens"
             return replace(answer, answer=completion.text, failure=Failure("truncated", message))
@@ -191,6 +233,22 @@ class Reducer:
             return json.loads(text)
         except ValueError:
             return None
+
+
+def loops(text: str) -> bool:
+    """Tell whether a text that was cut ends in one passage, of up to 400 characters, over and over."""
+    for period in range(1, 401):
+        tail = text[-max(4 * period, 200) :]
+        if len(tail) >= max(4 * period, 200) and tail[period:] == tail[:-period]:
+            return True
+    return False
+
+
+def _part_message(request: Request, fault: str) -> str:
+    first, last = (request.pages[i].ordinal for i in (0, -1)) if request.pages else (0, 0)
+    pages = f"pages {first} to {last}" if request.pages else "a merge of parts"
+    what = f"{request.cell.subject.source}, {request.cell.question.question_id}"
+    return f"{what}: the reply about {pages} is {fault}; the answer rests on what there is of it"
 
 
 def _without(failure: Failure) -> Failure:

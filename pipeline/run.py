@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import itertools
 import logging
 import os
 import re
 import signal
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -27,7 +29,7 @@ from pipeline.errors import Interrupted, PipelineError, SettingsError
 
 if TYPE_CHECKING:
     from pipeline.assembly import Assembly
-    from pipeline.records import Chunk, Summary
+    from pipeline.records import Summary, Window
 
 # In a wheel conf/ lies inside the package; in a checkout, beside it.
 CONF = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if p.is_dir())
@@ -37,15 +39,12 @@ EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 75
 
 def execute(settings: RunSettings) -> Summary:
     """Take documents to pages to requests to completions to answers to Parquet, window by window."""
-    from pipeline import order
     from pipeline.assembly import Assembly
 
     with _signals_raise(), Assembly(settings) as run:
         try:
-            run.build_engine()
-            chunks = run.chunks(run.outlines())
-            for window in run.rasterizer.render(order.windows(chunks, run.window_tokens)):
-                answer_window(run, window)
+            windows = run.rasterizer.render(to_answer(run))
+            for window in answered(run, windows):
                 run.tables.commit()
                 run.rasterizer.release(window)
             run.finish()
@@ -59,16 +58,32 @@ def execute(settings: RunSettings) -> Summary:
         return run.summary
 
 
-def answer_window(run: Assembly, window: Sequence[Chunk]) -> None:
-    """Ask the engine what a window holds, and what its replies give rise to, until nothing is left to ask."""
+def to_answer(run: Assembly) -> Iterator[Window]:
+    """Yield the windows of what is still to be answered; the engine is built when there is a first one."""
     from pipeline import order
 
-    asked, due = zip(*(run.settle(chunk) for chunk in window), strict=True)
-    requests = order.interleave([*asked, *due])
-    while requests:
-        requests = [
-            more for r, completion in run.engine.answer(requests) for more in run.reply(r, completion)
-        ]
+    chunks = run.chunks(run.outlines())
+    if (first := next(chunks, None)) is None:
+        return
+    run.build_engine()
+    yield from order.windows(itertools.chain([first], chunks), run.window_tokens)
+
+
+def answered(run: Assembly, windows: Iterator[Window]) -> Iterator[Window]:
+    """Yield each window once the last of its answers is in.
+
+    The engine holds the next windows meanwhile, as many as it wants, so that it never waits for one.
+    """
+    held: deque[tuple[int, Window]] = deque()
+    for turn, window in enumerate(windows):
+        run.ask(window, turn)
+        held.append((turn, window))
+        if len(held) > run.engine.windows_ahead:
+            run.wait_for(held[0][0])
+            yield held.popleft()[1]
+    for turn, window in held:
+        run.wait_for(turn)
+        yield window
 
 
 def plan(settings: RunSettings) -> str:
@@ -171,11 +186,16 @@ def _check(arguments: Sequence[str]) -> None:
     overrides = [o for o in given.overrides if not o.startswith("hydra.") or o.startswith("hydra.searchpath")]
     if given.config_dir:
         overrides.append(f"hydra.searchpath=[file://{Path(given.config_dir).resolve()}]")
+    compose_settings(overrides)
+
+
+def compose_settings(overrides: Sequence[str]) -> RunSettings:
+    """Compose settings as the command line would; raises SettingsError naming the override that is wrong."""
     try:
         config = _compose(overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise SettingsError(_explain(error, overrides)) from error
-    to_settings(config)
+    return to_settings(config)
 
 
 def _explain(error: Exception, overrides: Sequence[str]) -> str:

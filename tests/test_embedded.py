@@ -12,6 +12,7 @@ from PIL import Image
 from pipeline import task
 from pipeline.config import RunSettings
 from pipeline.engines import base, extract
+from pipeline.engines.embedded import EmbeddedEngine
 from pipeline.engines.passages import Passage, best, cut, question_terms, tokens
 from pipeline.ledger import detect_language
 from pipeline.records import Cell, Document, Page, Question, Request, Subject
@@ -101,8 +102,9 @@ def ask(compose: Callable[..., RunSettings]) -> Iterator[Callable[..., tuple[str
         envelope = task.envelope(settings.task)
         subject = Subject("document", page.document.source, "id", (page,), 1)
         cell = Cell("c", subject, Question("q", settings.task.question or "?"))
-        with base.build("embedded", settings.engine, envelope, "") as engine:
-            ((_, completion),) = engine.answer([Request("r", cell, "ask", (page,), "?", 10)])
+        with EmbeddedEngine(settings.engine, envelope) as engine:
+            engine.put([Request("r", cell, "ask", (page,), "?", 10)], turn=0)
+            ((_, completion),) = engine.take()
         assert completion.failure is None
         assert completion.prompt_tokens == 10
         return completion.text, envelope
@@ -183,8 +185,9 @@ def test_a_page_that_cannot_be_read_costs_its_own_row(
         subject = Subject("page", page.document.source, page.document.document_id, (page,), 1)
         cell = Cell(page.document.source, subject, Question("q", "?"))
         requests.append(Request(page.document.source, cell, "ask", (page,), "?", 10))
-    with base.build("embedded", settings.engine, task.envelope(settings.task), "") as engine:
-        done = [completion for _, completion in engine.answer(requests)]
+    with EmbeddedEngine(settings.engine, task.envelope(settings.task)) as engine:
+        engine.put(requests, turn=0)
+        done = [completion for _ in requests for _, completion in engine.take()]
     assert [c.failure.code if c.failure else "ok" for c in done] == ["engine_failed", "ok"]
 
 

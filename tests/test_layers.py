@@ -24,10 +24,21 @@ LAYERS = [
         "sink",
         "progress",
     },
-    {"engines", "engines.base", "engines.embedded", "engines.extract", "engines.passages"},
+    {
+        "engines",
+        "engines.base",
+        "engines.embedded",
+        "engines.extract",
+        "engines.guide",
+        "engines.passages",
+        "engines.preflight",
+        "engines.vllm",
+        "engines.vllm_host",
+    },
     {"plan", "show", "report", "evaluate"},
     {"assembly"},
     {"run"},
+    {"fetch"},
 ]
 HOMES = {
     "pymupdf": {"draw"},
@@ -40,8 +51,9 @@ HOMES = {
     "omegaconf": {"run"},
     "pebble": {"workers", "raster"},
     "tqdm": {"progress"},
+    "vllm": {"engines.vllm_host"},
+    "huggingface_hub": {"engines.preflight", "fetch"},
 }
-# The language of a text is told in one place, for the ledger and for the embedded engine.
 
 
 def modules() -> dict[str, ast.Module]:

@@ -38,6 +38,11 @@ def test_windows_keep_every_chunk_in_order_and_fit_the_room(sizes: list[tuple[in
 
 
 def test_first_questions_of_all_documents_come_before_any_second() -> None:
-    groups = [chunk(name, 100, 3).requests for name in "abc"]
-    names = [request.request_id for request in order.interleave(groups)]
-    assert names == ["a-0", "b-0", "c-0", "a-1", "a-2", "b-1", "b-2", "c-1", "c-2"]
+    followers = order.Followers()
+    groups = [chunk(name, 100, questions).requests for name, questions in zip("abc", (3, 1, 2), strict=True)]
+    first = followers.first([*groups, ()])
+    assert [request.request_id for request in first] == ["a-0", "b-0", "c-0"]
+    assert [request.request_id for request in followers.after(first[0])] == ["a-1", "a-2"]
+    assert followers.after(first[1]) == []
+    assert [request.request_id for request in followers.after(first[2])] == ["c-1"]
+    assert followers.after(first[0]) == []  # each is handed out once

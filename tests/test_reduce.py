@@ -38,11 +38,18 @@ def page(number: int, text: str = "", **values: Any) -> Page:
     return Page(DOCUMENT, number, 9, 16, 16, number, text=text, **values)
 
 
-def reducer(room_tokens: int = 1000, envelope: dict[str, Any] | None = ENVELOPE) -> reduce.Reducer:
+def reducer(
+    room_tokens: int = 1000, envelope: dict[str, Any] | None = ENVELOPE, repair_attempts: int = 0
+) -> reduce.Reducer:
     def write_merge(question: Question, replies: Sequence[str]) -> tuple[str, int]:
         return "merge: " + " | ".join(replies), sum(map(len, replies))
 
-    return reduce.Reducer(envelope, envelope is ENVELOPE, None, 0.5, write_merge, room_tokens)
+    def write_again(request: Request, fault: str) -> tuple[str, int]:
+        return f"{request.prompt} ({fault})", request.prompt_tokens + len(fault)
+
+    return reduce.Reducer(
+        envelope, envelope is ENVELOPE, None, 0.5, write_merge, write_again, room_tokens, repair_attempts
+    )
 
 
 def chunk(*pages: Page, scope: str = "document", siblings: int = 1, position: int = 0) -> Chunk:
@@ -183,3 +190,74 @@ def test_tokens_of_all_requests_of_a_cell_are_added_up() -> None:
         21,
         1.5,
     )
+
+
+CUT = Completion('{"answer": "a very long', "length")
+
+
+def test_a_cut_reply_is_asked_for_again_once_and_the_second_counts() -> None:
+    reducer_ = reducer(repair_attempts=1)
+    (request,) = chunk(page(1)).requests
+    (again,) = reducer_.add(request, CUT)  # type: ignore[misc]
+    assert (again.prompt, again.fault, again.attempt) == ("? (truncated)", "truncated", 1)
+    assert again.request_id != request.request_id
+    answer = answered(reducer_.add(again, reply("short", [1], output_tokens=3)))
+    assert (answer.status, answer.answer, answer.requests) == ("ok", "short", 2)
+    assert answer.pages_read == 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (CUT, "truncated"),
+        (Completion('{"answer": "' + "spam and eggs, " * 40, "length"), "repetition"),
+        (Completion("eggs eggs eggs", "repetition"), "repetition"),
+        (Completion('{"pages": []}', "stop"), "schema_invalid"),
+        (Completion("no JSON at all", "stop"), "schema_invalid"),
+    ],
+)
+def test_a_reply_that_stays_bad_is_an_error_that_keeps_its_text(bad: Completion, code: str) -> None:
+    reducer_ = reducer(repair_attempts=1)
+    (request,) = chunk(page(1)).requests
+    (again,) = reducer_.add(request, bad)  # type: ignore[misc]
+    assert again.fault == code
+    answer = answered(reducer_.add(again, bad))
+    assert answer.failure is not None
+    assert (answer.status, answer.failure.code, answer.answer) == ("error", code, bad.text)
+
+
+def test_no_second_attempt_that_would_not_fit_the_context() -> None:
+    (request,) = chunk(page(1)).requests
+    answer = answered(reducer(room_tokens=12, repair_attempts=1).add(request, CUT))
+    assert answer.failure is not None
+    assert answer.failure.code == "truncated"
+
+
+def test_a_part_that_stays_bad_is_merged_but_never_passes_for_whole() -> None:
+    reducer_ = reducer(repair_attempts=1)
+    (first,) = chunk(page(1), siblings=2).requests
+    (second,) = chunk(page(2), siblings=2, position=1).requests
+    assert reducer_.add(first, reply("x", [1])) is None
+    (again,) = reducer_.add(second, CUT)  # type: ignore[misc]
+    (merge,) = reducer_.add(again, CUT)  # type: ignore[misc]
+    assert CUT.text in merge.parts
+    answer = answered(reducer_.add(merge, reply("x", [1])))
+    assert answer.failure is not None
+    assert (answer.status, answer.failure.code, answer.answer) == ("error", "truncated", "x")
+    assert answer.pages_read == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "endless"),
+    [
+        ("one two three " * 30, True),
+        ("A heading\n" + "| 0 | 0 |\n" * 30, True),
+        ("無限に繰り返す" * 40, True),
+        ("Contents\n" + "\n".join(f"Chapter {n} ..................... {n * 7}" for n in range(60)), False),
+        ("spam " * 20 + "and then the text goes on as it should, with something else in every line.", False),
+        ("short short short", False),
+        ("", False),
+    ],
+)
+def test_only_a_text_that_ends_in_a_loop_loops(text: str, endless: bool) -> None:
+    assert reduce.loops(text) is endless

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 from pipeline.config import EngineSettings, ModelSettings
+from pipeline.engines import preflight
+from pipeline.errors import SettingsError
 from pipeline.records import Completion, Request
 
-ENGINES = ("auto", "embedded")
+ENGINES = ("auto", "vllm", "embedded")
 
 
 class Engine(Protocol):
@@ -19,13 +21,19 @@ class Engine(Protocol):
 
     window_tokens: int
     """Prompt tokens that may be in flight together with all their images in the cache."""
+    windows_ahead: int
+    """Windows that it wants to hold beyond the one whose answers are waited for."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *error: object) -> None: ...
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Completion]]:
-        """Yield each request once with its completion, in any order, as they end.
+    def put(self, requests: Sequence[Request], turn: int) -> None:
+        """Take on requests; those of a lower turn, the number of their window, go first."""
+        ...
+
+    def take(self) -> list[tuple[Request, Completion]]:
+        """Wait until some of the requests have ended, and return them, each once.
 
         A request that cannot be answered comes with a completion that has a `failure`. Raises EngineLost when
         no further request can be answered.
@@ -33,36 +41,53 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """What an engine has to know of the run."""
+
+    model: ModelSettings
+    envelope: dict[str, Any] | None
+    """JSON schema of a reply; None for tasks that want plain text."""
+    system_prompt: str
+    max_output_tokens: int
+    scratch: Path
+    """Folder of the page images."""
+    log: Path
+    """Where an engine that talks a lot may write; `{}` stands for the number of the process."""
+
+
 def choose(engine: EngineSettings, model: ModelSettings) -> tuple[str, str]:
     """Return the engine to use and the reason, in words for the user."""
     if engine.name != "auto":
         return engine.name, "as set"
-    if (reason := _why_no_gpu(model)) is None:
-        reason = "this version has no GPU engine yet"
+    if (reason := _why_not_vllm(engine, model)) is None:
+        return "vllm", "the GPUs can hold the model"
     return "embedded", f"{reason}; answers come from the text itself, not from {model.name}"
 
 
-def _why_no_gpu(model: ModelSettings) -> str | None:
+def _why_not_vllm(engine: EngineSettings, model: ModelSettings) -> str | None:
     if importlib.util.find_spec("vllm") is None:
         return "vllm is not installed"
-    if shutil.which("nvidia-smi") is None:
-        return "no NVIDIA driver is present"
-    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    listed = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split()
-    have_gib = sum(float(mib) for mib in listed) / 1024
-    need_gib = model.parameters_b * 1e9 * 2 / 2**30
-    return None if have_gib > need_gib else f"{len(listed)} GPUs hold {have_gib:.0f} of {need_gib:.0f} GiB"
+    if not (gpus := preflight.visible_gpus()):
+        return "no GPU is visible"
+    try:
+        preflight.check(engine, model, gpus, Path(model.path) if model.path else None)
+    except SettingsError as error:
+        return str(error)
+    return None
 
 
-def identity(name: str, engine: EngineSettings, model: ModelSettings) -> str:
+def identity(name: str, model: ModelSettings) -> str:
     """Return whose words the answers of an engine are: the `model` column."""
     return "embedded-reader" if name == "embedded" else model.name
 
 
-def build(
-    name: str, settings: EngineSettings, envelope: Mapping[str, Any] | None, system_prompt: str
-) -> Engine:
+def build(name: str, settings: EngineSettings, brief: Brief) -> Engine:
     """Build the engine of that name; its heavy imports happen here."""
+    if name == "vllm":
+        from pipeline.engines.vllm import VllmEngine
+
+        return VllmEngine(settings, brief)
     from pipeline.engines.embedded import EmbeddedEngine
 
-    return EmbeddedEngine(settings, envelope)
+    return EmbeddedEngine(settings, brief.envelope)

@@ -9,8 +9,8 @@ import json
 import logging
 import re
 import time
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Self
@@ -23,6 +23,7 @@ from pipeline.records import Completion, Failure, Page, Request
 
 log = logging.getLogger("pipeline")
 
+_Reading = dict[tuple[str, int], Future[Any]]
 _CACHED_PAGES = 512
 _CANDIDATES = 6
 
@@ -33,9 +34,11 @@ class EmbeddedEngine:
     def __init__(self, settings: EngineSettings, envelope: Mapping[str, Any] | None) -> None:
         """`envelope` is the JSON schema of a reply; None for tasks that want the page's text itself."""
         self.window_tokens = settings.window_tokens
+        self.windows_ahead = 0
         self._settings = settings
         self._envelope = envelope
         self._texts: OrderedDict[tuple[str, int], str] = OrderedDict()
+        self._waiting: deque[tuple[Request, _Reading]] = deque()
         self._pool = workers.pool(settings.workers, 500)
 
     def __enter__(self) -> Self:
@@ -45,28 +48,35 @@ class EmbeddedEngine:
         self._pool.stop()
         self._pool.join()
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Completion]]:
-        """Yield each request with its completion, in order; pages are read ahead in the worker processes."""
+    def put(self, requests: Sequence[Request], turn: int) -> None:
+        """Queue requests; their pages are read ahead in the worker processes."""
         reading = self._read_ahead(requests)
-        for request in requests:
-            begin = time.perf_counter()
-            try:
-                texts = {page.ordinal: self._text(page, reading) for page in request.pages}
-            except Exception as error:
-                # A page that the reading libraries choke on costs its own rows; the log has the trace.
-                log.error("%s: a page could not be read", request.cell.subject.source, exc_info=error)
-                message = f"{request.cell.subject.source}: its text could not be read ({error!r})"
-                completion = Completion("", "error", failure=Failure("engine_failed", message))
-            else:
-                text, confidence = self._reply(request, texts)
-                completion = Completion(text, "stop", confidence=confidence)
-            yield request, _timed(completion, request, time.perf_counter() - begin)
+        self._waiting += [(request, reading) for request in requests]
+
+    def take(self) -> list[tuple[Request, Completion]]:
+        """Answer the next request in order."""
+        request, reading = self._waiting.popleft()
+        begin = time.perf_counter()
+        completion = self._answer(request, reading)
+        seconds = time.perf_counter() - begin
+        return [(request, replace(completion, prompt_tokens=request.prompt_tokens, engine_seconds=seconds))]
+
+    def _answer(self, request: Request, reading: _Reading) -> Completion:
+        try:
+            texts = {page.ordinal: self._text(page, reading) for page in request.pages}
+        except Exception as error:
+            # A page that the reading libraries choke on costs its own rows; the log has the trace.
+            log.error("%s: a page could not be read", request.cell.subject.source, exc_info=error)
+            message = f"{request.cell.subject.source}: its text could not be read ({error!r})"
+            return Completion("", "error", failure=Failure("engine_failed", message))
+        text, confidence = self._reply(request, texts)
+        return Completion(text, "stop", confidence=confidence)
 
     # ---- reading ----
 
-    def _read_ahead(self, requests: Sequence[Request]) -> dict[tuple[str, int], Future[Any]]:
+    def _read_ahead(self, requests: Sequence[Request]) -> _Reading:
         """Start reading the pages that need more than their text layer."""
-        reading: dict[tuple[str, int], Future[Any]] = {}
+        reading: _Reading = {}
         for page in (page for request in requests for page in request.pages):
             key = (page.document.document_id, page.number)
             if key in self._texts or key in reading or page.blank:
@@ -80,7 +90,7 @@ class EmbeddedEngine:
             reading[key] = self._pool.schedule(job[0], args=job[1], timeout=self._settings.page_timeout_s)
         return reading
 
-    def _text(self, page: Page, reading: Mapping[tuple[str, int], Future[Any]]) -> str:
+    def _text(self, page: Page, reading: _Reading) -> str:
         key = (page.document.document_id, page.number)
         if key not in reading and key not in self._texts:
             return page.text
@@ -157,10 +167,6 @@ def _fields_of(reply: str) -> dict[str, Any]:
 
 def _holds(text: str, value: Any) -> bool:
     return isinstance(value, str) and bool(value) and value in text
-
-
-def _timed(completion: Completion, request: Request, seconds: float) -> Completion:
-    return replace(completion, prompt_tokens=request.prompt_tokens, engine_seconds=seconds)
 
 
 # ---- what follows runs in worker processes ----
