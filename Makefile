@@ -21,7 +21,7 @@ test: $(VENV)/ready-dev
 
 # The whole pipeline on the real vLLM, on the CPU, with a tiny Pixtral. A venv of its own: vLLM pins what it needs.
 test-vllm: $(VENV)-vllm/ready
-	$(VENV)-vllm/bin/python -m pytest tests/vllm
+	$(VENV)-vllm/bin/python -m pytest -W default tests/vllm  # the libraries of vLLM warn while they are imported
 
 # The packaged torchvision is built for CUDA: tests/vllm/shim lets it be imported. torchaudio would not be.
 $(VENV)-vllm/ready: pyproject.toml

@@ -52,6 +52,8 @@ class VllmEngine:
         self.window_tokens = 0
 
     def __enter__(self) -> Self:
+        begin = time.monotonic()
+        log.info("loading the model; what vLLM says is in %s", self._replicas[0].launch.log)
         with contextlib.ExitStack() as stack:
             stack.callback(self.__exit__)
             for replica in self._replicas:
@@ -60,7 +62,9 @@ class VllmEngine:
                 if reason := replica.load():
                     raise EngineLost(f"the engine could not be loaded: {reason}")
             stack.pop_all()
-        self.window_tokens = int(_ROOM * sum(replica.cache_tokens for replica in self._replicas))
+        cache_tokens = sum(replica.cache_tokens for replica in self._replicas)
+        log.info("ready in %.0f s; room for %d tokens", time.monotonic() - begin, cache_tokens)
+        self.window_tokens = int(_ROOM * cache_tokens)
         return self
 
     def __exit__(self, *error: object) -> None:

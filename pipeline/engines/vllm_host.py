@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ def main(
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     if devices is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices
+        os.environ |= {"CUDA_VISIBLE_DEVICES": devices, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     incoming = Incoming(connection)
     try:
         from vllm import LLM
@@ -154,7 +154,7 @@ class Host:
 
     def __init__(self, llm: Any, sampling: Sampling, connection: Connection, incoming: Incoming) -> None:
         self._llm = llm
-        self._sampling = sampling
+        self._sampling = sampling if guidable(sampling.schema) else replace(sampling, schema=None)
         self._connection = connection
         self._incoming = incoming
         self._names: dict[str, str] = {}
@@ -241,6 +241,20 @@ class Host:
         for output in self._llm.llm_engine.step():
             if output.finished:
                 self._connection.send(_reply(self._names.pop(_number(output.request_id)), output))
+
+
+def guidable(schema: str | None) -> bool:
+    """Tell whether replies can be held to a schema; those that cannot are validated afterwards alone."""
+    if schema is None:
+        return True
+    import xgrammar
+
+    try:
+        xgrammar.Grammar.from_json_schema(schema)
+    except (RuntimeError, ValueError) as error:
+        print(f"replies are not guided: xgrammar refuses the schema ({_last_line(error)})", flush=True)
+        return False
+    return True
 
 
 def _reply(request_id: str, output: Any) -> Reply:

@@ -1,0 +1,96 @@
+"""Engines that die: what was not to blame is answered, and what was finished is kept."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import psutil
+import pytest
+
+from pipeline.config import RunSettings
+from pipeline.errors import EngineLost
+from pipeline.run import execute
+
+if TYPE_CHECKING:
+    from conftest import Bench
+
+
+def engine_processes() -> list[psutil.Process]:
+    """List all processes of engines that this one has started."""
+    return [p for p in psutil.Process().children(recursive=True) if "EngineCore" in " ".join(p.cmdline())]
+
+
+def test_a_request_that_kills_engines_fails_alone(
+    open_bench: Callable[..., Bench], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = open_bench(tmp_path, "task=transcribe", "+engine.args.scheduler_cls=poison.PoisonedScheduler")
+    good = made.request("good", [made.page(1, 64, 64)], "Is this harmless?")
+    bad = made.request("bad", [made.page(2, 64, 64)], "Is this one quite as harmless as the other one?")
+    monkeypatch.setenv("POISON_TOKENS", str(bad.prompt_tokens))
+    with made.engine:
+        done = made.answer(good, bad)
+        assert done["good"].failure is None
+        assert done["bad"].failure is not None
+        assert done["bad"].failure.code == "engine_failed"
+        assert "a.pdf, bad" in done["bad"].failure.message
+        later = made.answer(made.request("later", [made.page(3, 64, 64)], "And now?"), turn=1)
+        assert later["later"].failure is None
+    assert not engine_processes()
+
+
+def test_giving_up_keeps_what_is_finished_and_the_next_run_does_the_rest(
+    settings_for: Callable[..., RunSettings], make_pdf: Callable[..., Path], tmp_path: Path
+) -> None:
+    for number in range(8):
+        make_pdf(f"{number}.pdf", f"This is document number {number}.")
+    given = settings_for(
+        tmp_path / "output", f"input={tmp_path / 'in'}", "task=classify", "engine.max_restarts=0",
+        "pack.window_tokens=1", "sink.journal_seconds=0",
+    )  # fmt: skip
+
+    def kill_after_the_first_answers() -> None:
+        while len(list((tmp_path / "output" / "_journal").rglob("*answers*"))) < 2:
+            time.sleep(0.05)
+        for process in engine_processes():
+            os.kill(process.pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_after_the_first_answers)
+    killer.start()
+    with pytest.raises(EngineLost, match=r"max_restarts.*see .*engine-.*\.log"):
+        execute(given)
+    killer.join()
+    kept = pd.read_parquet(tmp_path / "output" / "answers")
+    assert 0 < len(kept) < 8
+    assert (kept["status"] == "ok").all()
+    assert not engine_processes()
+
+    summary = execute(given)
+    assert (summary.reused, summary.answered) == (len(kept), 8 - len(kept))
+    whole = pd.read_parquet(tmp_path / "output" / "answers")
+    assert sorted(whole["source"]) == [f"{number}.pdf" for number in range(8)]
+    assert (whole["status"] == "ok").all()
+    before = kept.set_index("source")["created_at"]
+    assert (whole.set_index("source").loc[before.index, "created_at"] == before).all()
+
+
+def test_of_two_copies_one_dies_and_everything_is_answered(
+    open_bench: Callable[..., Bench], tmp_path: Path
+) -> None:
+    made = open_bench(tmp_path, "task=transcribe", "engine.replicas=2")
+    pages = [made.page(number, 64, 64) for number in range(6)]
+    with made.engine:
+        first = [made.request(f"first {p.number}", [p], "What is it?") for p in pages]
+        done = made.answer(*first)
+        made.engine.put([made.request(f"next {p.number}", [p], "And what else?") for p in pages], 1)
+        os.kill(engine_processes()[0].pid, signal.SIGKILL)
+        while len(done) < 12:
+            done |= {request.request_id: completion for request, completion in made.engine.take()}
+    assert [name for name, completion in done.items() if completion.failure] == []
+    assert len(list(tmp_path.glob("engine-*.log"))) == 2

@@ -1,0 +1,58 @@
+"""What vLLM's image processor is given is what was rasterized, in the order of the pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from vllm.engine.arg_utils import EngineArgs
+from vllm.renderers import ChatParams, renderer_from_config
+
+from pipeline import order
+from pipeline.assembly import Assembly
+from pipeline.config import RunSettings
+from pipeline.engines import base, vllm, vllm_host
+
+MEAN = np.array([0.48145466, 0.4578275, 0.40821073])  # of CLIP, with which Pixtral was trained
+DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711])
+
+
+def test_images_arrive_unchanged_and_in_order(
+    settings_for: Callable[..., RunSettings], make_pdf: Callable[..., Path], tmp_path: Path
+) -> None:
+    make_pdf("a.pdf", *(f"Page {n} says {n * n}" for n in range(1, 13)))
+    Image.effect_noise((300, 200), 90).convert("RGB").save(tmp_path / "in" / "b.png")
+    given = settings_for(tmp_path / "output", f"input={tmp_path / 'in'}", "task=classify")
+    with Assembly(given) as run:
+        brief = base.Brief(
+            given.model, run._envelope, run._system, 8, run.rasterizer.scratch, tmp_path / "{}.log"
+        )
+        (launch,) = vllm.launches(given.engine, brief)
+        renderer = renderer_from_config(EngineArgs(**launch.arguments).create_engine_config())
+        host = vllm_host.Host(None, launch.sampling, None, None)  # type: ignore[arg-type]
+        seen = 0
+        for window in run.rasterizer.render(order.windows(run.chunks(run.outlines()), 10**9)):
+            for chunk in window:
+                asked, _ = run._settle(chunk)
+                for request in asked:
+                    prompt = vllm._prompt(vllm._Work(request, 0, 0), given.engine)
+                    _, (rendered,) = renderer.render_chat(
+                        [host._conversation(prompt)],
+                        ChatParams(chat_template_kwargs={"add_generation_prompt": True, "tokenize": True}),
+                        renderer.default_chat_tok_params,
+                    )
+                    assert len(rendered["prompt_token_ids"]) == request.prompt_tokens
+                    tensors = [item["images"].data for item in rendered["mm_kwargs"]["image"]]
+                    assert len(tensors) == len(request.pages)
+                    for page, tensor in zip(request.pages, tensors, strict=True):
+                        assert page.image is not None
+                        with Image.open(page.image) as drawn:
+                            expected = np.asarray(drawn, dtype=np.float64)
+                        given_pixels = tensor.float().numpy().transpose(1, 2, 0) * DEVIATION + MEAN
+                        assert (
+                            np.abs(given_pixels * 255 - expected).max() < 1.1
+                        )  # of 255: the engine computes in bfloat16
+                        seen += 1
+    assert seen == 13
