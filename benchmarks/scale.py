@@ -155,7 +155,9 @@ def peak_mb() -> float:
 def tables(output: Path) -> Tables:
     stamp = {"model": "m", "engine": "e", "task": "qa", "run_id": "r", "settings_hash": "s"}
     settings = SinkSettings(journal_seconds=5, journal_parts=64, checkpoint_rows=10**9)
-    return Tables(output, ShardSettings(index=0, count=1), settings, stamp, {}, dt.datetime.now(dt.UTC))
+    return Tables(
+        output, ShardSettings(index=0, count=1, planned=False), settings, stamp, {}, dt.datetime.now(dt.UTC)
+    )
 
 
 QUESTION = Question("q", "What is the value?")

@@ -7,6 +7,7 @@ import datetime as dt
 import importlib.metadata
 import json
 import logging
+import os
 import sys
 import uuid
 from collections import Counter
@@ -25,6 +26,7 @@ from pipeline import (
     prompt,
     raster,
     reduce,
+    shards,
     sink,
     source,
     task,
@@ -32,6 +34,7 @@ from pipeline import (
 )
 from pipeline.config import RunSettings
 from pipeline.engines import base
+from pipeline.errors import Interrupted, PipelineError, SettingsError
 from pipeline.records import (
     Answer,
     Cell,
@@ -52,16 +55,24 @@ from pipeline.records import (
 
 log = logging.getLogger("pipeline")
 
+_PACKAGES = ("docbatch", "vllm", "torch", "pymupdf", "mistral_common", "pyarrow", "pillow", "rapidocr")
+
 
 class Assembly:
     """The open parts of a run. Use as a context manager."""
 
-    def __init__(self, settings: RunSettings) -> None:
+    def __init__(
+        self, settings: RunSettings, found: source.Found | None = None, plan: shards.Plan | None = None
+    ) -> None:
+        """`found` are the inputs where a `plan` says which; otherwise `settings` do."""
         self.settings = settings
         self.summary = Summary()
+        self._plan = plan
+        self._packages = _versions(_PACKAGES)
+        self._earlier: list[dict[str, Any]] = []
         self._questions = task.questions(settings.task)
         self._envelope = task.envelope(settings.task)
-        self._found = source.find(settings.input, settings.source, settings.shard)
+        self._found = found or self._find()
         self._engine_name, reason = base.choose(settings.engine, settings.model)
         self._identity = base.identity(self._engine_name, settings.model)
         log.info("engine=%s: %s", self._engine_name, reason)
@@ -78,6 +89,7 @@ class Assembly:
         with ExitStack() as building:
             template = prompt.system_prompt_template(settings.model)
             self.settings_hash = self._hash(template)
+            self._check_plan()
             output = Path(settings.output)
             stamp = {
                 "model": self._identity,
@@ -92,10 +104,8 @@ class Assembly:
             )
             self._system = prompt.fill_system_prompt(template, settings.model.name, self.tables.first_date())
             self._counter = tokens.TokenCounter(settings.model, self._system)
-            shard = f"{settings.shard.index}-of-{settings.shard.count}"
-            scratch = raster.scratch_folder(
-                settings.raster.scratch, f"docbatch-{fingerprint(output.resolve(), shard)}"
-            )
+            place = fingerprint(output.resolve(), sink.shard_name(settings.shard))
+            scratch = raster.scratch_folder(settings.raster.scratch, f"docbatch-{place}-{self._run_id[:8]}")
             geometry = draw.Geometry(settings.model.image_max_px, settings.model.image_patch_px)
             self.rasterizer = building.enter_context(raster.Rasterizer(settings.raster, geometry, scratch))
             self.progress = building.enter_context(progress.Progress(self.summary))
@@ -111,20 +121,41 @@ class Assembly:
                 repair_attempts=0 if self._engine_name == "embedded" else settings.engine.repair_attempts,
             )
             stack.push(building.pop_all())
+        self._earlier = self._attempts_before()
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
 
+    def _find(self) -> source.Found:
+        settings = self.settings
+        if not settings.shard.planned:
+            return source.find(settings.input, settings.source, settings.shard)
+        self._plan = shards.read_for(Path(settings.output), settings.shard)
+        mine = self._plan.of(settings.shard.index)
+        paths = (Path(os.fsdecode(path)) for path in mine["path"].to_pylist())
+        return source.Found(source.listed(zip(paths, mine["source"].to_pylist(), strict=True)))
+
+    def _check_plan(self) -> None:
+        """Refuse to work on a plan that was made for other answers."""
+        if self._plan is not None and self._plan.settings_hash != self.settings_hash:
+            raise SettingsError(
+                f"output={self.settings.output}: plan.parquet was made with other settings of model, task or"
+                f" engine (here: {self._identity}, {self.settings.task.name}); repeat those or plan again"
+            )
+
     def build_engine(self) -> base.Engine:
         """Build the engine; it is closed with the run."""
+        shard = f"-{sink.shard_name(self.settings.shard)}" if self.settings.shard.count > 1 else ""
         brief = base.Brief(
             model=self.settings.model,
             envelope=self._envelope,
             system_prompt=self._system,
             max_output_tokens=self.settings.task.max_output_tokens,
             scratch=self.rasterizer.scratch,
-            log=Path(self.settings.output) / "logs" / f"engine-{self._begun:%Y-%m-%dT%H-%M-%S}-{{}}.log",
+            log=Path(self.settings.output)
+            / "logs"
+            / f"engine-{self._begun:%Y-%m-%dT%H-%M-%S}{shard}-{{}}.log",
         )
         engine = base.build(self._engine_name, self.settings.engine, brief)
         self.engine = self._stack.enter_context(engine)
@@ -305,7 +336,8 @@ class Assembly:
                 request.cell.subject.source, request.prompt_tokens, completion.prompt_tokens,
             )  # fmt: skip
         due = self._reduce(request, completion)
-        self.tables.commit_if_due()
+        if self.tables.commit_if_due():
+            self.record("running")
         return due
 
     def _reduce(self, request: Request, completion: Completion) -> list[Request]:
@@ -318,8 +350,23 @@ class Assembly:
 
     # ---- the end ----
 
+    def checkpoint(self, window: Window) -> None:
+        """Journal what is finished when a window is, and note how far the run is."""
+        self.progress.see_window(window)
+        self.tables.commit()
+        self.record("running")
+
+    def stop(self, error: BaseException) -> None:
+        """Keep what is finished when the run cannot go on."""
+        self.tables.commit()
+        self.tables.publish(complete=False)
+        if isinstance(error, Interrupted):
+            self.record("interrupted")
+        else:
+            self.record("failed", f"{error}" if isinstance(error, PipelineError) else repr(error))
+
     def finish(self) -> Summary:
-        """Reconcile the counts with the tables and write run.json."""
+        """Reconcile the counts with the tables."""
         for row in self._ledger.left():
             self.tables.add_document(row)
         self.tables.commit()
@@ -330,14 +377,25 @@ class Assembly:
         self.summary.reused = ok - self.summary.answered
         return self.summary
 
-    def record(self) -> None:
-        """Write run.json: settings, versions, counts, dates."""
-        packages = ("docbatch", "vllm", "torch", "pymupdf", "mistral_common", "pyarrow", "pillow", "rapidocr")
+    def record(self, state: str, error: str | None = None, **more: Any) -> None:
+        """Write run.json: how far the run is, settings, versions, counts, dates.
+
+        `state` is running, complete, incomplete (answers are missing), interrupted or failed.
+        """
+        if state == "running":
+            self.summary.seconds = (dt.datetime.now(dt.UTC) - self._begun).total_seconds()
         self.tables.write_run(
             {
                 "run_id": self._run_id,
+                "state": state,
+                "error": error,
                 "begun": self._begun.isoformat(),
                 "ended": dt.datetime.now(dt.UTC).isoformat(),
+                "plan_id": self._plan.plan_id if self._plan else None,
+                "job": os.environ.get("SLURM_JOB_ID"),
+                "node": os.environ.get("SLURMD_NODENAME"),
+                "earlier_attempts": self._earlier,
+                **more,
                 "prompt_date": self.tables.first_date().isoformat(),
                 "engine": self._engine_name,
                 "model": self._identity,
@@ -345,9 +403,17 @@ class Assembly:
                 "settings_hash": self.settings_hash,
                 "summary": dataclasses.asdict(self.summary),
                 "settings": dataclasses.asdict(self.settings),
-                "versions": {"python": sys.version.split()[0], **_versions(packages)},
+                "versions": {"python": sys.version.split()[0], **self._packages},
             }
         )
+
+    def _attempts_before(self) -> list[dict[str, Any]]:
+        """Return what earlier attempts at the same shard of the same plan did."""
+        before = self.tables.read_run()
+        if self._plan is None or before is None or before.get("plan_id") != self._plan.plan_id:
+            return []
+        kept = ("run_id", "state", "error", "begun", "ended", "job", "node", "summary")
+        return [*before["earlier_attempts"], {name: before[name] for name in kept}]
 
     def _license(self) -> dict[str, str] | None:
         """Return what the licence of the model asks to go with its output; None where no model wrote."""
@@ -356,26 +422,39 @@ class Assembly:
             return None
         return {"name": model.license, "url": model.license_url, "notice": model.notice.strip()}
 
-    def plan(self) -> str:
-        """Write plan.parquet and return the plan as a table."""
+    def plan(self, count: int) -> str:
+        """Divide what is left to do into `count` shards in plan.parquet, and return the plan as a table."""
+        # What the tasks of an earlier plan left unpublished would be unknown to those of this one.
+        if self.tables.has_leftovers:
+            self.tables.publish(complete=False)
+        self.tables.forget_shards()
         rows: dict[str, plan.PlanRow] = {}
+        todo: set[str] = set()
 
         def noted() -> Iterator[Outline]:
             for outline in self.outlines():
-                rows[outline.document.source] = plan.row(
-                    outline.document, len(outline.pages), outline.failure
-                )
+                document = outline.document
+                rows[document.source] = plan.row(document, len(outline.pages), outline.failure)
+                if self.tables.document(document) is None and not document.duplicate_of:
+                    todo.add(document.source)
                 yield outline
 
         for chunk in self.chunks(noted()):
             name = chunk.pages[0].document.source if chunk.pages else chunk.subject.source
             if name in rows:
                 plan.add(rows[name], chunk, self.settings.model)
-        self.tables.write_plan(
-            [{**dataclasses.asdict(row), "task": self.settings.task.name} for row in rows.values()]
-        )
+                todo.add(name)
+        plan.assign(rows, todo, self.settings.task.scope, count)
+        written = ({**dataclasses.asdict(row), "task": self.settings.task.name} for row in rows.values())
+        shards.write(Path(self.settings.output), list(written), count, self.settings_hash)
         kept = self.tables.outcome()[0]
-        return plan.describe(rows.values(), self.settings.task.name, self.settings.model, kept)
+        return plan.describe(rows.values(), self.settings.task.name, self.settings.model, kept, count)
+
+    def missing(self) -> Iterator[tuple[str, int]]:
+        """Go over all inputs without answering; yield each that lacks answers, and how many it lacks."""
+        for chunk in self.chunks(self.outlines()):
+            name = chunk.pages[0].document.source if chunk.pages else chunk.subject.source
+            yield name, len(chunk.requests)
 
     def _hash(self, system_template: str) -> str:
         """Identify all that an answer depends on but the document and the question."""

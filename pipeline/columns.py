@@ -46,6 +46,7 @@ REQUESTS = pa.schema(
 PLAN = pa.schema(
     [
         ("source", pa.string()), ("document_id", pa.string()), ("kind", pa.string()), ("bytes", pa.int64()),
+        ("duplicate_of", pa.string()), ("path", pa.binary()), ("shard", pa.int32()),
         ("task", pa.string()), ("pages", pa.int32()), ("requests", pa.int64()),
         ("merge_requests", pa.int64()),
         ("prompt_tokens", pa.int64()), ("computed_tokens", pa.int64()), ("gpu_seconds", pa.float64()),

@@ -10,6 +10,8 @@ from typing import Any
 class ShardSettings:
     index: int
     count: int
+    planned: bool
+    """Take the inputs that plan.parquet gives this shard, and leave publishing to `pipeline.publish`."""
 
 
 @dataclass(slots=True, kw_only=True)

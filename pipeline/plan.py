@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import builtins
+import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
+from pipeline import shards
 from pipeline.config import ModelSettings
 from pipeline.records import Chunk, Document, Failure
+
+_FILE_COST_S = 0.01
+"""What a file costs besides its tokens: it keeps files that only fail from all landing on one shard."""
 
 
 @dataclass(slots=True)
@@ -27,6 +33,11 @@ class PlanRow:
     gpu_seconds: float = 0.0
     error_code: str | None = None
     error: str | None = None
+    duplicate_of: str | None = None
+    path: builtins.bytes = b""
+    """Where the file is, in bytes, as names on disk are."""
+    shard: int | None = None
+    """The shard that has work to do on it; None where nothing is left to do."""
 
 
 def row(document: Document, pages: int, failure: Failure | None) -> PlanRow:
@@ -40,7 +51,30 @@ def row(document: Document, pages: int, failure: Failure | None) -> PlanRow:
         pages,
         error_code=code,
         error=message,
+        duplicate_of=document.duplicate_of,
+        path=os.fsencode(document.path),
     )
+
+
+def assign(rows: Mapping[str, PlanRow], todo: Container[str], scope: str, count: int) -> None:
+    """Give the inputs with something left to do to shards of equal cost.
+
+    The same bytes under two names are answered once, and a folder asked about as a whole in one request, so
+    these go to one shard. `todo` has the sources that something is left to do on.
+    """
+    groups: dict[str, list[PlanRow]] = {}
+    for source, entry in rows.items():
+        group = source.rpartition("/")[0] if scope == "folder" else entry.document_id or source
+        groups.setdefault(group, []).append(entry)
+    work = []
+    for entries in groups.values():
+        busy = [entry for entry in entries if entry.source in todo]
+        if busy:
+            work.append(entries if scope == "folder" else busy)
+    costs = [sum(entry.gpu_seconds + _FILE_COST_S for entry in entries) for entries in work]
+    for entries, shard in zip(work, shards.balance(costs, count), strict=True):
+        for entry in entries:
+            entry.shard = shard
 
 
 def add(entry: PlanRow, chunk: Chunk, model: ModelSettings) -> None:
@@ -71,8 +105,8 @@ def prefill_flops(tokens: int, cached: int, model: ModelSettings) -> float:
     return 2 * model.parameters_b * 1e9 * new + 4 * model.layers * model.width * pairs
 
 
-def describe(rows: Iterable[PlanRow], task: str, model: ModelSettings, kept: int) -> str:
-    """Return the plan as a short table."""
+def describe(rows: Iterable[PlanRow], task: str, model: ModelSettings, kept: int, count: int) -> str:
+    """Return the plan as a short table; `count`: into how many shards it is divided."""
     rows = list(rows)
     bad = Counter(entry.error_code for entry in rows if entry.error_code)
     total = {
@@ -91,5 +125,13 @@ def describe(rows: Iterable[PlanRow], task: str, model: ModelSettings, kept: int
         f"GPU hours       {total['gpu_seconds'] / 3600:.2f} to read the prompts"
         f" ({total['gpu_seconds'] / 3600 / model.gpus:.2f} h on {model.gpus} GPUs)",
     ]
+    if count > 1:
+        loads = [0.0] * count
+        for entry in rows:
+            if entry.shard is not None:
+                loads[entry.shard] += entry.gpu_seconds
+        lines.append(
+            f"shards          {count}: {min(loads) / 3600:.2f} to {max(loads) / 3600:.2f} GPU hours each"
+        )
     lines += [f"  {entry.error_code:14}{entry.error}" for entry in rows if entry.error_code]
     return "\n".join(lines)

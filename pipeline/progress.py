@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipeline.records import Answer, Completion, Page, Summary
+from pipeline.records import Answer, Completion, Page, Summary, Window
 
 _LINE_EVERY_S = 30.0
 
@@ -38,6 +38,10 @@ class Progress:
         """Raise the bar's total: it grows as documents are opened, ahead of the engine."""
         if self._bar is not None:
             self._bar.total = (self._bar.total or 0) + pages
+
+    def see_window(self, window: Window) -> None:
+        """Count the documents whose last pages are in a window that has been answered."""
+        self.summary.documents += sum(chunk.pages[-1:] == chunk.subject.pages[-1:] for chunk in window)
 
     def see_pages(self, pages: tuple[Page, ...]) -> None:
         self.summary.pages += len(pages)

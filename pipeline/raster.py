@@ -53,8 +53,10 @@ class Rasterizer:
         self._pool = workers.pool(settings.workers, 5000, draw.limit_memory, [settings.worker_memory_mb])
 
     def __enter__(self) -> Rasterizer:
-        shutil.rmtree(self.scratch, ignore_errors=True)
-        self.scratch.mkdir(parents=True)
+        # Of a run that died. One that lost its lock and does not know yet must not find this run's images.
+        for left in self.scratch.parent.glob(f"{self.scratch.name.rpartition('-')[0]}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        self.scratch.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(

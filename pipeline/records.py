@@ -210,6 +210,8 @@ class Summary:
     reused: int = 0
     answered: int = 0
     failed: int = 0
+    documents: int = 0
+    """Documents, or pages or folders where each is asked about on its own, that were worked on to the end."""
     pages: int = 0
     requests: int = 0
     prompt_tokens: int = 0

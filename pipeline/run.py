@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import difflib
 import itertools
 import logging
@@ -24,7 +25,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.config import RunSettings
+from pipeline.config import RunSettings, ShardSettings
 from pipeline.errors import Interrupted, PipelineError, SettingsError
 
 if TYPE_CHECKING:
@@ -43,18 +44,17 @@ def execute(settings: RunSettings) -> Summary:
 
     with _signals_raise(), Assembly(settings) as run:
         try:
+            run.record("running")
             windows = run.rasterizer.render(to_answer(run))
             for window in answered(run, windows):
-                run.tables.commit()
+                run.checkpoint(window)
                 run.rasterizer.release(window)
             run.finish()
             run.tables.publish(complete=True)
-        except BaseException:
-            run.tables.commit()
-            run.tables.publish(complete=False)
+            run.record("complete")
+        except BaseException as error:
+            run.stop(error)
             raise
-        finally:
-            run.record()
         return run.summary
 
 
@@ -87,11 +87,16 @@ def answered(run: Assembly, windows: Iterator[Window]) -> Iterator[Window]:
 
 
 def plan(settings: RunSettings) -> str:
-    """Return what the run would do, as a table; write it to plan.parquet."""
+    """Return what the run would do, as a table; write it to plan.parquet, divided into shard.count shards."""
     from pipeline.assembly import Assembly
 
-    with Assembly(settings) as run:
-        return run.plan()
+    with Assembly(whole(settings)) as run:
+        return run.plan(settings.shard.count)
+
+
+def whole(settings: RunSettings) -> RunSettings:
+    """Return the settings of a run over all inputs, which publishes what its shards have journaled."""
+    return dataclasses.replace(settings, shard=ShardSettings(index=0, count=1, planned=False))
 
 
 # ---- the edge: Hydra, settings, signals, exit codes ----

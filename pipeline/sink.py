@@ -1,21 +1,24 @@
-"""Keep every answer: a journal of windows, published as whole Parquet files that never hold a row twice.
+"""Keep every answer: rows are journaled as they come, and published as Parquet files that hold none twice.
 
-The journal is a folder of numbered parts; a part is a folder of Parquet files that appears by one rename, so
-a window is there whole or not at all. Published files hold the rows that the current inputs and questions
-ask for; rows nobody asks for any more stay in the journal, so that an answer is never computed twice.
+What is finished is learnt from these files themselves. Published files hold the rows that the current inputs
+and questions ask for; rows nobody asks for any more stay in the journal, so that an answer is never computed
+twice.
+
+Who may write what: a run over all inputs reads the journals of all shards, publishes, and excludes every
+other run. A shard on its own (`shard.count`) has its own journal and its own published files. A shard of a
+plan (`shard.planned`) has a journal alone: a run over all inputs, the publishing one, takes it from there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import fcntl
 import json
 import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,15 +27,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline import columns
+from pipeline import columns, journal, lock, wanted
 from pipeline.config import ShardSettings, SinkSettings
 from pipeline.errors import OutputError
+from pipeline.journal import Journal, disk_errors
 from pipeline.records import Answer, Cell, Completion, Document, DocumentRow, Failure, Request, Subject
+from pipeline.wanted import Row, Wanted
 
 _TABLES = ("requests", "documents", "answers")
+_WHOLE = "shard-0000-of-0001"
 _BATCH_ROWS = 8192
-
-Row = dict[str, Any]
 
 
 class Tables:
@@ -53,33 +57,32 @@ class Tables:
         self._stamp = dict(stamp)
         self._field_kinds = dict(field_kinds)
         self._begun = begun
-        self._name = f"shard-{shard.index:04d}-of-{shard.count:04d}"
-        self._journal = output / "_journal" / self._name
+        self._shard = shard
+        self._name = shard_name(shard)
+        self._folder = output / "_journal" / self._name
+        self._lock = lock.Lock(self._folder / "lock", f"output={output}, {self._name}")
         self._buffer: dict[str, list[Row]] = {name: [] for name in _TABLES}
-        self._part = 0
         self._journal_rows = 0
         self._committed = time.monotonic()
         self._finished: set[str] = set()
         self._failed: dict[str, tuple[str, str]] = {}
         self._documents: dict[str, Row] = {}
-        self._wanted: dict[str, list[tuple[str, str, str | None, str | None]]] = {}
-        self._present: dict[str, str] = {}
-        self._originals: dict[str, str] = {}
+        self._wanted = Wanted(self._stamp["task"])
         self._reusable: dict[str, Completion] = {}
 
     def __enter__(self) -> Tables:
-        self._prepare()
-        try:
+        with contextlib.ExitStack() as stack:
+            self._take_lock()
+            stack.callback(self._lock.release)
+            self._prepare()
             self._load()
-        except BaseException:
-            os.close(self._lock)
-            raise
+            stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._lock)
+        self._lock.release()
 
     # ---- what is finished already ----
 
@@ -95,9 +98,13 @@ class Tables:
             return row
         return None
 
+    def row_of(self, name: str) -> Row | None:
+        """Return the row of a source, whatever its bytes were."""
+        return self._documents.get(name)
+
     def original(self, document: Document) -> Row | None:
         """Return the row of the same bytes under the name they were first met by."""
-        row = self._documents.get(self._originals.get(document.document_id, document.source))
+        row = self._documents.get(self._wanted.original(document))
         return row if row is not None and row["document_id"] == document.document_id else None
 
     def completion(self, request: Request) -> Completion | None:
@@ -108,33 +115,30 @@ class Tables:
 
     def want(self, cell: Cell) -> None:
         """Note that the current inputs and questions ask for this cell."""
-        question = cell.question
-        row = (cell.subject.source, question.question_id, question.gold_answer, question.gold_page)
-        self._wanted.setdefault(cell.answer_id, []).append(row)
+        self._wanted.want(cell)
 
     def meet(self, document: Document) -> None:
         """Note that a document is among the current inputs."""
-        self._present[document.source] = document.document_id
-        self._originals.setdefault(document.document_id, document.source)
+        self._wanted.meet(document)
 
     def meet_folder(self, folder: Subject) -> None:
         """Note that a folder, asked about as a whole, is among the current inputs."""
-        self._present[folder.source] = folder.document_id
+        self._wanted.meet_folder(folder)
 
     def inputs(self) -> tuple[int, int]:
         """Count the current inputs that could be read whole, and those that could not."""
-        rows = [self._documents[source] for source in self._present if source in self._documents]
+        rows = [self._documents[source] for source in self._wanted.sources if source in self._documents]
         ok = sum(row["status"] == "ok" for row in rows)
         return ok, len(rows) - ok
 
     def outcome(self) -> tuple[int, Counter[str]]:
         """Count the wanted rows: how many are ok, and how many failed by error code."""
         ok, failed = 0, Counter[str]()
-        for answer_id, places in self._wanted.items():
+        for answer_id, rows in self._wanted.cells():
             if answer_id in self._finished:
-                ok += len(places)
+                ok += rows
             elif answer_id in self._failed:
-                failed[self._failed[answer_id][0]] += len(places)
+                failed[self._failed[answer_id][0]] += rows
         return ok, failed
 
     def add_request(self, request: Request, completion: Completion) -> None:
@@ -247,10 +251,12 @@ class Tables:
 
     # ---- making it last ----
 
-    def commit_if_due(self) -> None:
-        """Journal what was added if that was last done `journal_seconds` ago."""
-        if time.monotonic() - self._committed >= self._settings.journal_seconds:
-            self.commit()
+    def commit_if_due(self) -> bool:
+        """Journal what was added if that was last done `journal_seconds` ago; tell whether it was."""
+        if time.monotonic() - self._committed < self._settings.journal_seconds:
+            return False
+        self.commit()
+        return True
 
     def commit(self) -> None:
         """Journal what was added since the last call, so that no crash can lose it."""
@@ -262,49 +268,69 @@ class Tables:
             for name, rows in self._buffer.items()
             if rows
         }
-        with _disk_errors(self._output):
-            self._write_part(tables)
+        with disk_errors(self._output):
+            self._lock.check()
+            self._journal.write(tables)
+            self._journal.roll_up(self._settings.journal_parts)
         self._journal_rows += len(self._buffer["answers"])
         self._buffer = {name: [] for name in _TABLES}
-        parts = self._parts()
-        small = [part for part in parts if not part.name.endswith("-rolled")]
-        if len(small) >= self._settings.journal_parts:
-            self._roll_up(small)
         if self._journal_rows >= max(self._settings.checkpoint_rows, len(self._finished) // 2):
             self.publish(complete=False)
 
     def publish(self, complete: bool) -> None:
-        """Write the tables that analysts read; `complete` says that every current input has been met."""
-        with _disk_errors(self._output):
+        """Write the tables that analysts read; `complete` says that every current input has been met.
+
+        A shard of a plan publishes nothing: its journal is published together with those of the others.
+        """
+        if self._shard.planned:
+            return
+        with disk_errors(self._output):
+            self._lock.check()
             parts = self._parts()
             kept = {name: self._publish_aside(name, parts, complete) for name in _TABLES}
-            rest = {
-                name: pa.concat_tables(tables, promote_options="default")
-                for name, tables in kept.items()
-                if tables
-            }
+            rest = {name: journal.concatenate(tables) for name, tables in kept.items() if tables}
             if rest:  # journaled before the published file that held them is replaced
-                self._write_part(rest, suffix="-rolled")
+                self._journal.write(rest, rolled=True)
+            self._lock.check()
             for name in _TABLES:
                 target = self._published(name)
-                if (aside := _aside(target)).exists():
+                if (aside := journal.aside(target)).exists():
                     aside.rename(target)
-                    _sync(target.parent)
-            for part in parts:
-                shutil.rmtree(part)
+                    journal.sync(target.parent)
+            journal.drop(parts)
         self._journal_rows = 0
+
+    def forget_shards(self) -> None:
+        """Remove the empty journals of shards whose rows are published."""
+        for folder in self._others():
+            if not journal.parts(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    @property
+    def has_leftovers(self) -> bool:
+        """Whether shards have journaled rows that are not published yet."""
+        return any(journal.parts(folder) for folder in self._others())
 
     def write_run(self, record: Mapping[str, Any]) -> None:
         """Write run.json, and the shard's own copy beside its journal."""
         text = json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n"
-        with _disk_errors(self._output):
-            _write_aside(self._journal / "run.json", text)
-            _write_aside(self._output / "run.json", text)
+        with disk_errors(self._output):
+            self._lock.check()
+            journal.write_text(self._folder / "run.json", text)
+            if not self._shard.planned:
+                journal.write_text(self._output / "run.json", text)
+
+    def read_run(self) -> dict[str, Any] | None:
+        """Return what the last run on this shard wrote; None when there was none."""
+        try:
+            return dict(json.loads((self._folder / "run.json").read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
 
     def first_date(self) -> dt.date:
         """Return the date on which this output directory was begun, the same in all its runs and shards."""
         file = self._output / "_journal" / "date"
-        with _disk_errors(self._output):
+        with disk_errors(self._output):
             aside = file.with_name(f"date.{os.getpid()}.{self._name}")
             aside.write_text(self._begun.date().isoformat())
             with contextlib.suppress(FileExistsError):
@@ -312,42 +338,46 @@ class Tables:
             aside.unlink()
             return dt.date.fromisoformat(file.read_text())
 
-    def write_plan(self, rows: Sequence[Row]) -> None:
-        """Write plan.parquet."""
-        target = self._output / "plan.parquet"
-        with _disk_errors(self._output):
-            _write_parquet(_aside(target), pa.Table.from_pylist(list(rows), schema=columns.PLAN))
-            _aside(target).rename(target)
-
     # ---- inside ----
 
-    def _prepare(self) -> None:
-        with _disk_errors(self._output):
-            for folder in (*(self._output / name for name in _TABLES), self._journal):
+    def _take_lock(self) -> None:
+        with disk_errors(self._output):
+            for folder in (*(self._output / name for name in _TABLES), self._folder):
                 folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self._journal / "lock", os.O_CREAT | os.O_RDWR)
+            self._lock.acquire()
+        # Taken first, then looked around: of two that begin at the same moment at least one sees the other.
+        others = self._others() if self._is_whole else [self._folder.with_name(_WHOLE)]
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._lock)
-            raise OutputError(
-                f"output={self._output}: another run holds {self._name}; wait for it to end"
-            ) from error
-        for leftover in [*self._journal.glob("*.aside"), *self._output.glob(f"*/{self._name}.parquet.aside")]:
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        count = self._name[-4:]
+            for folder in others:
+                lock.Lock(folder / "lock", f"output={self._output}, {folder.name}").refuse_if_held()
+        except OutputError:
+            self._lock.release()
+            raise
+
+    def _prepare(self) -> None:
+        self._journal = Journal(self._folder, self._lock.token)
+        self._journal.sweep()
+        for leftover in self._output.glob(f"*/{self._name}.parquet.aside"):
+            leftover.unlink()
+        count = 1 if self._shard.planned else self._shard.count
         for file in (self._output / "answers").glob("shard-*.parquet"):
-            if not file.stem.endswith(f"-of-{count}"):
-                other = int(file.stem[-4:])
+            if (other := int(file.stem[-4:])) != count:
                 raise OutputError(
-                    f"output={self._output}: was written as {other} shards, not {int(count)}; "
+                    f"output={self._output}: was written as {other} shards, not {count}; "
                     f"use shard.count={other} or another output"
                 )
+
+    @property
+    def _is_whole(self) -> bool:
+        return self._name == _WHOLE
+
+    def _others(self) -> list[Path]:
+        """List the journals of all shards but this."""
+        return sorted(f for f in self._folder.parent.glob("*-of-*") if f.is_dir() and f != self._folder)
 
     def _load(self) -> None:
         """Learn from the Parquet files themselves what is finished, oldest first."""
         parts = self._parts()
-        self._part = max((int(part.name[5:11]) for part in parts), default=0)
         for file in self._files("answers", parts):
             self._check_types(file)
             table = pq.read_table(file, columns=["answer_id", "status", "error_code", "error"])
@@ -355,7 +385,7 @@ class Tables:
             self._finished.update(table.filter(ok)["answer_id"].to_pylist())
             for row in table.filter(pc.invert(ok)).to_pylist():
                 self._failed[row["answer_id"]] = (row["error_code"], row["error"])
-            self._journal_rows += table.num_rows if file.parent.parent == self._journal else 0
+            self._journal_rows += table.num_rows if file.parent in parts else 0
         for answer_id in [key for key in self._failed if key in self._finished]:
             del self._failed[answer_id]
         for file in self._files("documents", parts):
@@ -392,37 +422,19 @@ class Tables:
             )
 
     def _parts(self) -> list[Path]:
-        return sorted(part for part in self._journal.glob("part-*") if not part.name.endswith(".aside"))
+        """List the journal parts that this run reads, oldest first."""
+        if not self._is_whole:
+            return self._journal.parts()
+        of_shards = [part for folder in self._others() for part in journal.parts(folder)]
+        return [*sorted(of_shards, key=lambda part: part.stat().st_mtime_ns), *self._journal.parts()]
 
     def _published(self, name: str) -> Path:
-        return self._output / name / f"{self._name}.parquet"
+        return self._output / name / f"{_WHOLE if self._shard.planned else self._name}.parquet"
 
-    def _files(self, name: str, parts: Iterable[Path]) -> list[Path]:
+    def _files(self, name: str, parts: Sequence[Path]) -> list[Path]:
         """Return the files of a table, oldest first."""
-        files = [self._published(name), *(part / f"{name}.parquet" for part in parts)]
-        return [file for file in files if file.exists()]
-
-    def _write_part(self, tables: Mapping[str, pa.Table], suffix: str = "") -> None:
-        self._part += 1
-        part = self._journal / f"part-{self._part:06d}{suffix}"
-        aside = part.with_name(part.name + ".aside")
-        aside.mkdir()
-        for name, table in tables.items():
-            _write_parquet(aside / f"{name}.parquet", table)
-        _sync(aside)
-        aside.rename(part)
-        _sync(self._journal)
-
-    def _roll_up(self, parts: Sequence[Path]) -> None:
-        """Make one part of many, so that a long run leaves few files to read when it is resumed."""
-        tables = {}
-        for name in _TABLES:
-            files = [part / f"{name}.parquet" for part in parts if (part / f"{name}.parquet").exists()]
-            if files:
-                tables[name] = _concatenate([pq.read_table(file) for file in files])
-        self._write_part(tables, suffix="-rolled")
-        for part in parts:
-            shutil.rmtree(part)
+        published = self._published(name)
+        return [*([published] if published.exists() else []), *journal.files(name, parts)]
 
     def _publish_aside(self, name: str, parts: Sequence[Path], complete: bool) -> list[pa.Table]:
         """Write one table beside its place; return the rows left out, for the journal to keep."""
@@ -434,7 +446,7 @@ class Tables:
         if files == [target] and self._is_current(name, target, complete, schema):
             return []
         kept: list[pa.Table] = []
-        with pq.ParquetWriter(_aside(target), schema, compression="zstd") as writer:
+        with pq.ParquetWriter(journal.aside(target), schema, compression="zstd") as writer:
             for file, mask in zip(files, latest, strict=True):
                 for table, wanted in self._sorted_out(name, file, mask, complete):
                     table = columns.conform(table, schema)
@@ -442,10 +454,10 @@ class Tables:
                     if name != "documents" and rest.num_rows:
                         kept.append(rest)
                     if name == "answers":
-                        chosen = self._expand(chosen, schema)
+                        chosen = self._wanted.expand(chosen, schema)
                     if chosen.num_rows:
                         writer.write_table(chosen, row_group_size=_BATCH_ROWS)
-        _sync(_aside(target))
+        journal.sync(journal.aside(target))
         return kept
 
     def _sorted_out(
@@ -459,71 +471,23 @@ class Tables:
             mask = pa.array(latest[start : start + table.num_rows], pa.bool_())
             start += table.num_rows
             table = table.filter(mask)
-            yield table, pa.array([self._publishes(name, row, complete) for row in _keys(table)], pa.bool_())
-
-    def _publishes(self, name: str, row: Row, complete: bool) -> bool:
-        source, document_id = row["source"], row["document_id"]
-        if row.get("answer_id") in self._wanted:
-            return True
-        if source not in self._present:
-            return not complete  # not met yet: leave it as it stands
-        if name == "documents":
-            return bool(self._present[source] == document_id)
-        # Rows of other tasks stay as long as the document does; this task's are superseded.
-        return bool(row["task"] != self._stamp["task"] and self._present[source] == document_id)
+            published = (self._wanted.publishes(name, row, complete) for row in wanted.rows(table))
+            yield table, pa.array(list(published), pa.bool_())
 
     def _is_current(self, name: str, target: Path, complete: bool, schema: pa.Schema) -> bool:
         """Tell whether publishing again would change nothing."""
         if not complete or pq.read_schema(target).remove_metadata() != schema:
             return False
-        columns = {"answers": ["gold_answer", "gold_page", "question_id"]}.get(name, [])
-        rows = list(_keys(pq.read_table(target, columns=[*_KEY_COLUMNS[name], *columns])))
-        if not all(self._publishes(name, row, complete) for row in rows):
-            return False
-        if name != "answers":
-            return True
-        have = sorted(
-            (r["answer_id"], r["source"], r["question_id"], r["gold_answer"] or "", r["gold_page"] or "")
-            for r in rows
-            if r["answer_id"] in self._wanted
-        )
-        want = sorted(
-            (answer_id, source, question_id, gold or "", page or "")
-            for answer_id, places in self._wanted.items()
-            for source, question_id, gold, page in places
-        )
-        return have == want
-
-    def _expand(self, table: pa.Table, schema: pa.Schema) -> pa.Table:
-        """Repeat an answer under every name and question id that asks for it, with the current gold."""
-        names = ("source", "question_id", "gold_answer", "gold_page")
-        indices: list[int] = []
-        values: list[tuple[str | None, ...]] = []
-        own = zip(*(table[name].to_pylist() for name in names), strict=True)
-        for index, (answer_id, places) in enumerate(zip(table["answer_id"].to_pylist(), own, strict=True)):
-            for place in self._wanted.get(answer_id, [places]):
-                indices.append(index)
-                values.append(place)
-        table = table.take(pa.array(indices, pa.int64()))
-        for column, name in enumerate(names):
-            array = pa.array([value[column] for value in values], pa.string())
-            table = table.set_column(schema.get_field_index(name), schema.field(name), array)
-        return table
+        return self._wanted.is_met_by(name, pq.read_table(target, columns=wanted.key_columns(name)))
 
 
 _KEYS = {"answers": "answer_id", "documents": "source", "requests": "request_id"}
-_KEY_COLUMNS = {
-    "answers": ["answer_id", "source", "document_id", "task"],
-    "requests": ["answer_id", "source", "document_id", "task"],
-    "documents": ["source", "document_id"],
-}
 
 
-def _keys(table: pa.Table) -> Iterator[Row]:
-    names = ["answer_id", "source", "document_id", "task", "question_id", "gold_answer", "gold_page"]
-    columns = [name for name in names if name in table.column_names]
-    for values in zip(*(table[name].to_pylist() for name in columns), strict=True):
-        yield dict(zip(columns, values, strict=True))
+def shard_name(shard: ShardSettings) -> str:
+    """Return what a shard's files and its journal are called."""
+    kind = "planned" if shard.planned else "shard"
+    return f"{kind}-{shard.index:04d}-of-{shard.count:04d}"
 
 
 def _latest_rows(files: Sequence[Path], key: str) -> list[list[bool]]:
@@ -543,43 +507,3 @@ def _status(failure: Failure | None) -> Row:
     if failure is None:
         return {"status": "ok", "error_code": None, "error": None}
     return {"status": "error", "error_code": failure.code, "error": failure.message}
-
-
-def _concatenate(tables: Sequence[pa.Table]) -> pa.Table:
-    """Join tables whose tasks have different field columns."""
-    return pa.concat_tables(tables, promote_options="default")
-
-
-def _aside(target: Path) -> Path:
-    return target.with_name(target.name + ".aside")
-
-
-def _write_parquet(file: Path, table: pa.Table) -> None:
-    pq.write_table(table, file, compression="zstd")
-    _sync(file)
-
-
-def _write_aside(target: Path, text: str) -> None:
-    aside = target.with_name(f"{target.name}.{os.getpid()}.aside")
-    aside.write_text(text, encoding="utf-8")
-    _sync(aside)
-    aside.rename(target)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def _disk_errors(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(
-            f"output={output}: cannot be written ({reason}); free space or choose another"
-        ) from error

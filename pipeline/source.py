@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import heapq
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pipeline import shards
 from pipeline.config import ShardSettings, SourceSettings
 from pipeline.errors import SettingsError
 from pipeline.records import Document, Failure, matches
@@ -42,13 +42,11 @@ class Found:
     ignored: list[str] = field(default_factory=list)
 
 
-def find(
-    input_: str, settings: SourceSettings, shard: ShardSettings, cost: Callable[[Path], float] | None = None
-) -> Found:
+def find(input_: str, settings: SourceSettings, shard: ShardSettings) -> Found:
     """Find the documents of `input_` that belong to this shard, sorted by folder and name.
 
-    `input_` is a file, a folder or a glob. `cost` predicts the work a file means, for balanced shards; by
-    default its size. Raises SettingsError when nothing is there.
+    `input_` is a file, a folder or a glob. Shards are balanced by the size of files, all that is known before
+    a plan. Raises SettingsError when nothing is there.
     """
     root, paths = _walk(input_)
     found = Found(documents=iter(()))
@@ -63,10 +61,15 @@ def find(
         else:
             candidates.append((path, source, kind))
     if shard.count > 1:
-        mine = set(_share([cost(p) if cost else p.stat().st_size for p, _, _ in candidates], shard))
-        candidates = [c for i, c in enumerate(candidates) if i in mine]
+        of = shards.balance([p.stat().st_size + 1 for p, _, _ in candidates], shard.count)
+        candidates = [c for c, index in zip(candidates, of, strict=True) if index == shard.index]
     found.documents = _documents(candidates)
     return found
+
+
+def listed(files: Iterable[tuple[Path, str]]) -> Iterator[Document]:
+    """Yield the documents of (path, source) pairs that a plan lists, as they are now."""
+    return _documents((path, source, recognise(path)) for path, source in files)
 
 
 def recognise(path: Path) -> str | None:
@@ -150,19 +153,7 @@ def _wanted(source: str, settings: SourceSettings) -> bool:
     return included and not any(matches(source, pattern) for pattern in settings.exclude)
 
 
-def _share(costs: list[float], shard: ShardSettings) -> list[int]:
-    """Return this shard's indices: the costliest first, each to the shard with the least so far."""
-    loads = [(0.0, index) for index in range(shard.count)]
-    mine = []
-    for index in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
-        load, target = heapq.heappop(loads)
-        heapq.heappush(loads, (load + costs[index] + 1, target))
-        if target == shard.index:
-            mine.append(index)
-    return mine
-
-
-def _documents(candidates: list[tuple[Path, str, str | None]]) -> Iterator[Document]:
+def _documents(candidates: Iterable[tuple[Path, str, str | None]]) -> Iterator[Document]:
     first: dict[str, str] = {}
     for path, source, kind in candidates:
         document = _document(path, source, kind)

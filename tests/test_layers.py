@@ -10,7 +10,9 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "pipeline"
 LAYERS = [
     {"records", "errors", "config"},
-    {"columns", "draw", "workers"},
+    {"columns", "draw", "workers", "lock"},
+    {"journal", "wanted"},
+    {"shards"},
     {
         "source",
         "raster",
@@ -38,13 +40,14 @@ LAYERS = [
     {"plan", "show", "report", "evaluate"},
     {"assembly"},
     {"run"},
-    {"fetch"},
+    {"fetch", "status"},
+    {"publish"},
 ]
 HOMES = {
     "pymupdf": {"draw"},
     "pymupdf4llm": {"engines.embedded"},
     "mistral_common": {"tokens"},
-    "pyarrow": {"columns", "sink"},
+    "pyarrow": {"columns", "journal", "shards", "sink", "wanted"},
     "rapidocr": {"engines.embedded"},
     "bm25s": {"engines.passages"},
     "hydra": {"run"},

@@ -31,7 +31,9 @@ def rasterizer(tmp_path: Path) -> Iterator[raster.Rasterizer]:
 
 
 def outlines(rasterizer: raster.Rasterizer, folder: Path) -> dict[str, Outline]:
-    found = source.find(str(folder), SourceSettings(include=[], exclude=[]), ShardSettings(index=0, count=1))
+    found = source.find(
+        str(folder), SourceSettings(include=[], exclude=[]), ShardSettings(index=0, count=1, planned=False)
+    )
     return {o.document.source: o for o in rasterizer.outlines(found.documents, lambda document: None)}
 
 

@@ -26,7 +26,7 @@ from pipeline.records import (
 )
 from pipeline.sink import Tables
 
-WHOLE = ShardSettings(index=0, count=1)
+WHOLE = ShardSettings(index=0, count=1, planned=False)
 SETTINGS = SinkSettings(journal_seconds=5, journal_parts=64, checkpoint_rows=20_000)
 
 
@@ -236,12 +236,12 @@ def test_replies_of_an_interrupted_document_are_used_again(tables: Callable[...,
 
 
 def test_two_runs_cannot_share_an_output(tables: Callable[..., Tables]) -> None:
-    with tables(), pytest.raises(OutputError, match="another run holds"), tables():
+    with tables(), pytest.raises(OutputError, match="being written by another run"), tables():
         pass
 
 
 def test_another_number_of_shards_is_refused(tables: Callable[..., Tables]) -> None:
-    with tables(ShardSettings(index=0, count=2)) as first:
+    with tables(ShardSettings(index=0, count=2, planned=False)) as first:
         add(first, cell("a"))
         first.commit()
         first.publish(complete=True)
@@ -252,12 +252,12 @@ def test_another_number_of_shards_is_refused(tables: Callable[..., Tables]) -> N
 def test_every_file_has_the_same_types_even_without_rows(
     tables: Callable[..., Tables], tmp_path: Path
 ) -> None:
-    with tables(ShardSettings(index=0, count=2)) as first:
+    with tables(ShardSettings(index=0, count=2, planned=False)) as first:
         add(first, cell("a"))
         first.add_document(DocumentRow(document("a"), 3, "ok", text_layer_pages=3, blank_pages=0))
         first.commit()
         first.publish(complete=True)
-    with tables(ShardSettings(index=1, count=2)) as second:
+    with tables(ShardSettings(index=1, count=2, planned=False)) as second:
         second.publish(complete=True)
     for name in ("answers", "documents", "requests"):
         schemas = [pq.read_schema(file) for file in sorted((tmp_path / "out" / name).iterdir())]

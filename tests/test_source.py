@@ -14,7 +14,7 @@ from pipeline.errors import SettingsError
 from pipeline.records import Document
 
 EVERYTHING = SourceSettings(include=[], exclude=[])
-WHOLE = ShardSettings(index=0, count=1)
+WHOLE = ShardSettings(index=0, count=1, planned=False)
 
 
 def find(
@@ -125,7 +125,7 @@ def test_shards_share_all_inputs_evenly_and_none_twice(tmp_path: Path) -> None:
         (tmp_path / f"{number:02}.pdf").write_bytes(
             b"%PDF-1.4" + bytes(1000 * (number % 7)) + bytes([number])
         )
-    shards = [find(tmp_path, ShardSettings(index=i, count=4)) for i in range(4)]
+    shards = [find(tmp_path, ShardSettings(index=i, count=4, planned=False)) for i in range(4)]
     names = [d.source for shard in shards for d in shard]
     assert sorted(names) == sorted(d.source for d in find(tmp_path))
     loads = [sum(d.bytes for d in shard) for shard in shards]
