@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--model", choices=SHAPES, default="pixtral_large")
     parser.add_argument("--layers", type=int)
     parser.add_argument("--budgets", type=int, nargs="+", default=[8192, 16384, 32768])
+    parser.add_argument("--serve-at", type=int, default=8192, help="tokens per step after the sweep")
     parser.add_argument("--measure", nargs="+", default=["sweep", "questions", "pipeline"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 8, 30], help="pages per request")
     parser.add_argument("--requests", type=int, nargs="+", default=[16, 2, 1], help="requests of each size")
@@ -100,8 +101,13 @@ class Benchmark:
         self.budget = work / "budget"
         os.environ["BENCHMARK_BUDGET"] = str(self.budget)
         os.environ["BENCHMARK_PLAN"] = str(work / "plan.pickle")
+        os.environ["BENCHMARK_SERVE_AT"] = str(given.serve_at)
         self.pool = pages_of(given.folder)
-        self.results: dict[str, Any] = {"command": sys.argv, "layers": given.layers or self.shape["n_layers"]}
+        self.results: dict[str, Any] = {
+            "command": sys.argv,
+            "served_at": given.serve_at,
+            "layers": given.layers or self.shape["n_layers"],
+        }
 
     @property
     def shape(self) -> dict[str, Any]:
@@ -151,7 +157,8 @@ class Benchmark:
             f"task.max_output_tokens={WRITTEN}", "engine.repair_attempts=0", f"raster.scratch={self.scratch}",
             "+engine.args.load_format=dummy",
             "+engine.args.scheduler_cls=benchmarks.swept_scheduler.SweptScheduler",
-            f"engine.max_batched_tokens={max(self.given.budgets)}", *self.given.overrides, *more,
+            f"engine.max_batched_tokens={max(*self.given.budgets, self.given.serve_at)}",
+            *self.given.overrides, *more,
         ]  # fmt: skip
         settings = compose_settings(overrides)
         shrunk = settings.model.parameters_b * (0.03 + 0.97 * layers / full)  # embeddings and images stay
@@ -233,7 +240,7 @@ class Benchmark:
                 name, 8, self.given.documents, "task.question=null", f"task.questions={file}"
             )
             begin = time.monotonic()
-            windows = [chunks] if by_document else list(order.windows(chunks, engine.window_tokens))
+            windows = list(order.windows(chunks, engine.window_tokens))
             cached, prompt = serve(engine, windows, together=by_document)
             row = {
                 "questions": count,
@@ -286,30 +293,33 @@ class Borrowed:
 def serve(engine: vllm.VllmEngine, windows: Sequence[Sequence[Chunk]], together: bool) -> tuple[int, int]:
     """Put windows to the engine, one ahead, and return (cached, all) prompt tokens.
 
-    `together`: all questions of a document at once, as a plain list of prompts has them.
+    `together`: nothing is held back, as when a plain list of prompts goes through `LLM.chat`.
     """
     cached = prompt = 0
-    followers = order.Followers()
     turns: dict[str, int] = {}
     left: Counter[int] = Counter()
-
-    def put(requests: Sequence[Request], turn: int, rank: int) -> None:
+    engine._followers = AllAtOnce() if together else order.Followers()
+    for turn, window in enumerate([*windows, []]):
+        requests = [request for chunk in window for request in chunk.requests]
         turns.update((request.request_id, turn) for request in requests)
         left[turn] += len(requests)
-        engine.put(requests, 2 * turn + rank)
-
-    for turn, window in enumerate([*windows, []]):
-        groups = [chunk.requests for chunk in window]
-        put([r for group in groups for r in group] if together else followers.first(groups), turn, 1)
+        engine.put(requests, turn)
         while turn and left[turn - 1]:
             for request, completion in engine.take():
                 assert completion.failure is None, completion.failure
                 assert completion.prompt_tokens == request.prompt_tokens
                 left[turns[request.request_id]] -= 1
-                put(followers.after(request), turns[request.request_id], 0)
                 cached += completion.cached_tokens
                 prompt += completion.prompt_tokens
+    engine._followers = order.Followers()
     return cached, prompt
+
+
+class AllAtOnce(order.Followers):
+    """Holds nothing back."""
+
+    def hold(self, request: Request) -> bool:
+        return False
 
 
 # ---- in the engine's process ----
@@ -333,9 +343,7 @@ def measuring_host(*arguments: Any) -> None:
                 seconds = chat(self, [prompt for prompt, _ in prompts])
                 found["sweep"].append({"batched_tokens": tokens, "size": size, "seconds": seconds})
             found["decode"] = [*found.get("decode", []), {"batched_tokens": tokens, **decode(self)}]
-        budget.unlink(missing_ok=True)
-        if plan["pipeline"]:
-            budget.write_text(str(16384))
+        budget.write_text(os.environ["BENCHMARK_SERVE_AT"])
         for size, prompts in plan["pipeline"].items():
             with Utilization() as gpu:
                 seconds = chat(self, [prompt for prompt, _ in prompts])

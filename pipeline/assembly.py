@@ -19,7 +19,6 @@ from typing import Any, Self
 from pipeline import (
     draw,
     ledger,
-    order,
     pack,
     plan,
     progress,
@@ -81,7 +80,6 @@ class Assembly:
         self._asked: set[str] = set()
         self._turns: dict[str, int] = {}
         self._left: Counter[int] = Counter()
-        self._followers = order.Followers()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -290,10 +288,9 @@ class Assembly:
     # ---- from chunks to answers ----
 
     def ask(self, window: Window, turn: int) -> None:
-        """Hand the engine what a rendered window asks: the first question of every chunk, then the rest."""
+        """Hand the engine what a rendered window asks."""
         asked, due = zip(*(self._settle(chunk) for chunk in window), strict=True)
-        self._put(self._followers.first(asked), turn, 1)
-        self._put([request for requests in due for request in requests], turn, 0)
+        self._put([request for requests in (*due, *asked) for request in requests], turn)
 
     def wait_for(self, turn: int) -> None:
         """Take replies, and ask what they give rise to, until nothing of that window is left to ask."""
@@ -301,15 +298,14 @@ class Assembly:
             for request, completion in self.engine.take():
                 of = self._turns.pop(request.request_id)
                 self._left[of] -= 1
-                self._put([*self._followers.after(request), *self._keep(request, completion)], of, 0)
+                self._put(self._keep(request, completion), of)
         del self._left[turn]
 
-    def _put(self, requests: Sequence[Request], turn: int, rank: int) -> None:
-        """Put requests to the engine; of one window those of rank 0, whose pages are cached, go first."""
+    def _put(self, requests: Sequence[Request], turn: int) -> None:
         if requests:
             self._turns.update((request.request_id, turn) for request in requests)
             self._left[turn] += len(requests)
-            self.engine.put(requests, 2 * turn + rank)
+            self.engine.put(requests, turn)
 
     def _settle(self, chunk: Chunk) -> tuple[list[Request], list[Request]]:
         """Take a rendered chunk: return what to ask about it, and the merges that are due already."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from hypothesis import given
@@ -11,7 +12,7 @@ from pipeline.records import Cell, Chunk, Document, Page, Question, Request, Sub
 
 def chunk(name: str, prefix_tokens: int, questions: int) -> Chunk:
     document = Document(source=name, path=Path(name), kind="pdf", bytes=1, document_id=name)
-    page = Page(document, 1, 1, 16, 16, 1)
+    page = Page(document, 1, 1, 16, 16, 1, image=Path(name))
     subject = Subject("document", name, name, (page,), 1)
     requests = tuple(
         Request(
@@ -37,12 +38,21 @@ def test_windows_keep_every_chunk_in_order_and_fit_the_room(sizes: list[tuple[in
         assert held <= room or len(window) == 1
 
 
-def test_first_questions_of_all_documents_come_before_any_second() -> None:
+def test_further_questions_wait_until_their_pages_are_read() -> None:
     followers = order.Followers()
-    groups = [chunk(name, 100, questions).requests for name, questions in zip("abc", (3, 1, 2), strict=True)]
-    first = followers.first([*groups, ()])
-    assert [request.request_id for request in first] == ["a-0", "b-0", "c-0"]
-    assert [request.request_id for request in followers.after(first[0])] == ["a-1", "a-2"]
-    assert followers.after(first[1]) == []
-    assert [request.request_id for request in followers.after(first[2])] == ["c-1"]
-    assert followers.after(first[0]) == []  # each is handed out once
+    requests = [r for name, n in zip("abc", (3, 1, 2), strict=True) for r in chunk(name, 100, n).requests]
+    asked = [request for request in requests if not followers.hold(request)]
+    assert [request.request_id for request in asked] == ["a-0", "b-0", "c-0"]
+    assert [request.request_id for request in followers.after("a-0")] == ["a-1", "a-2"]
+    assert followers.after("b-0") == []
+    assert followers.after("a-1") == []  # nobody waited for this one
+    assert followers.after("a-0") == []  # each is handed out once
+    again, _ = chunk("a", 100, 2).requests
+    assert not followers.hold(again)  # its pages have been read
+    assert [request.request_id for request in followers.after("c-0")] == ["c-1"]
+
+
+def test_questions_without_pages_wait_for_nothing() -> None:
+    followers = order.Followers()
+    texts = [dataclasses.replace(request, pages=()) for request in chunk("a", 0, 2).requests]
+    assert [followers.hold(text) for text in texts] == [False, False]

@@ -17,18 +17,17 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Self
 
-from pipeline import prompt
+from pipeline import order, prompt
 from pipeline.config import EngineSettings
 from pipeline.engines import guide, preflight, vllm_host
 from pipeline.engines.base import Brief
-from pipeline.engines.vllm_host import Dead, Prompt, Ready, Rendering, Reply
+from pipeline.engines.vllm_host import Dead, Prompt, Read, Ready, Rendering, Reply
 from pipeline.errors import EngineLost
 from pipeline.records import Completion, Failure, Request
 
 log = logging.getLogger("pipeline")
 
 Settled = tuple[Request, Completion]
-_Pages = tuple[str, ...]
 
 _STOP_S = 20.0
 _MOST_HOMES = 4096
@@ -46,7 +45,9 @@ class VllmEngine:
         self._settings = settings
         self._context_tokens = brief.model.context_tokens
         self._replicas = [_Replica(launch, settings) for launch in launches(settings, brief)]
-        self._homes: OrderedDict[_Pages, _Replica] = OrderedDict()
+        self._homes: OrderedDict[tuple[str, ...], _Replica] = OrderedDict()
+        self._followers = order.Followers()
+        self._turns: dict[str, int] = {}
         self._refused: list[Settled] = []
         self._restarts = 0
         self.window_tokens = 0
@@ -74,14 +75,15 @@ class VllmEngine:
             replica.stop(_STOP_S)
 
     def put(self, requests: Sequence[Request], turn: int) -> None:
-        """Send requests to the copies of the model: all about the same pages to the same one."""
+        """Send requests to the copies of the model: all about the same pages to the same one, in turn."""
         for request in requests:
             if request.prompt_tokens >= self._context_tokens:
                 self._refused.append((request, _too_long(request, self._context_tokens)))
-            else:
-                self._place(request, turn)
-        for replica in self._replicas:
-            replica.feed()
+                continue
+            self._turns[request.request_id] = turn
+            if not self._followers.hold(request):
+                self._place(request)
+        self._feed()
 
     def take(self) -> list[Settled]:
         """Wait for replies; when an engine has died, build it anew and go on. Raises EngineLost."""
@@ -92,19 +94,35 @@ class VllmEngine:
             ready = wait([replica.connection for replica in busy], timeout=max(0.0, patience))
             for replica in busy:
                 if replica.connection in ready:
-                    settled += replica.receive()
+                    replies, read = replica.receive()
+                    settled += replies
+                    self._release(read)
                 elif replica.patience_s <= 0:
                     replica.death = f"silent for {self._settings.stall_timeout_s:g} s"
                 if replica.death:
                     settled += self._revive(replica, replica.death)
+            self._release([request.request_id for request, _ in settled])
         return settled
 
-    def _place(self, request: Request, turn: int) -> None:
+    def _feed(self) -> None:
+        for replica in self._replicas:
+            replica.feed()
+
+    def _release(self, request_ids: Sequence[str]) -> None:
+        """Send those that waited for these requests to be read."""
+        for request_id in request_ids:
+            for request in self._followers.after(request_id):
+                self._place(request)
+        self._feed()
+
+    def _place(self, request: Request) -> None:
         """Give a request to the copy that has its pages in the cache, or else to the one with least to do."""
-        pages = tuple(str(page.image) for page in request.pages)
+        pages = order.pages_key(request)
         home = self._homes.get(pages)
         replica = home or min(self._replicas, key=lambda each: each.load_tokens)
-        replica.put(_Work(request, turn, 0 if home else request.prompt_tokens))
+        # Of one window, those that find their pages in the cache, or need none, go first.
+        rank = 2 * self._turns.pop(request.request_id) + (bool(pages) and not home)
+        replica.put(_Work(request, rank, 0 if home else request.prompt_tokens))
         if pages:
             self._homes[pages] = replica
             self._homes.move_to_end(pages)
@@ -143,7 +161,8 @@ class Launch:
 @dataclass(frozen=True, slots=True)
 class _Work:
     request: Request
-    turn: int
+    rank: int
+    """Lower ones are scheduled first."""
     cost_tokens: int
     """What it adds to the load of its engine; nothing when its pages are in the cache already."""
 
@@ -248,27 +267,30 @@ class _Replica:
             with contextlib.suppress(OSError):  # a dead process is noticed on receiving
                 self.connection.send(_prompt(work, self._settings))
 
-    def receive(self) -> list[Settled]:
-        """Take what the process has sent; sets `death` when it has died."""
+    def receive(self) -> tuple[list[Settled], list[str]]:
+        """Return replies and the ids of what else was read; sets `death` when the process has died."""
         settled: list[Settled] = []
+        read: list[str] = []
         self._heard = time.monotonic()
         try:
             while self.connection.poll():
                 message = self.connection.recv()
                 if isinstance(message, Dead):
                     self.death, self._rendering = message.reason, None
-                    return settled
+                    return settled, read
                 if isinstance(message, Rendering):
                     self._rendering = message.request_id
                 else:
                     self._rendering = None
                 if isinstance(message, Reply):
                     settled.append(self._settle(message))
+                elif isinstance(message, Read):
+                    read.append(message.request_id)
         except (EOFError, OSError):
             self.death = "its process died"
-            return settled
+            return settled, read
         self.feed()
-        return settled
+        return settled, read
 
     def suspect(self, reason: str) -> list[Settled]:
         """Divide what was under way when the process died; fail what was alone for the second time."""
@@ -370,7 +392,7 @@ def _prompt(work: _Work, settings: EngineSettings) -> Prompt:
         request_id=request.request_id,
         images=tuple((label, str(page.image)) for label, page in labelled),
         text=request.prompt,
-        turn=work.turn,
+        rank=work.rank,
         repetition_penalty=settings.repetition_penalty if request.fault == "repetition" else 1.0,
     )
 

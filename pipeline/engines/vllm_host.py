@@ -30,7 +30,7 @@ class Prompt:
     """(label, path of the image file) of each page, in order."""
     text: str
     """What follows the images."""
-    turn: int
+    rank: int
     """Lower ones are scheduled first."""
     repetition_penalty: float = 1.0
 
@@ -70,6 +70,13 @@ class Queued:
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """A prompt has been read, and what it has in common with others is in the prefix cache."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """What the engine wrote; or `refusal`, why it did not take the prompt."""
 
@@ -91,7 +98,7 @@ class Dead:
     reason: str
 
 
-Message = Ready | Rendering | Queued | Reply | Dead
+Message = Ready | Rendering | Queued | Read | Reply | Dead
 
 
 def main(
@@ -158,6 +165,7 @@ class Host:
         self._connection = connection
         self._incoming = incoming
         self._names: dict[str, str] = {}
+        self._unread: set[str] = set()
 
     def serve(self) -> None:
         """Answer prompts as they come, until `None` comes."""
@@ -199,7 +207,7 @@ class Host:
         self._connection.send(Rendering(prompt.request_id))
         try:
             (name,) = self._llm.enqueue_chat(
-                [self._conversation(prompt)], self._parameters(prompt), use_tqdm=False, priority=[prompt.turn]
+                [self._conversation(prompt)], self._parameters(prompt), use_tqdm=False, priority=[prompt.rank]
             )
         except Exception as error:
             if type(error).__name__ == "EngineDeadError":
@@ -208,6 +216,8 @@ class Host:
             self._connection.send(Reply(prompt.request_id, refusal=_last_line(error)))
             return
         self._names[_number(name)] = prompt.request_id
+        if prompt.images:
+            self._unread.add(_number(name))
         self._connection.send(Queued(prompt.request_id))
 
     def _conversation(self, prompt: Prompt) -> list[dict[str, Any]]:
@@ -240,7 +250,18 @@ class Host:
     def _step(self) -> None:
         for output in self._llm.llm_engine.step():
             if output.finished:
+                self._unread.discard(_number(output.request_id))
                 self._connection.send(_reply(self._names.pop(_number(output.request_id)), output))
+        self._tell_what_is_read()
+
+    def _tell_what_is_read(self) -> None:
+        """Send `Read` for prompts whose first token is written: `LLM` itself tells of the last one alone."""
+        if not self._unread:
+            return
+        for name, state in self._llm.llm_engine.output_processor.request_states.items():
+            if not state.is_prefilling and (number := _number(name)) in self._unread:
+                self._unread.discard(number)
+                self._connection.send(Read(self._names[number]))
 
 
 def guidable(schema: str | None) -> bool:
