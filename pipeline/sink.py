@@ -287,6 +287,8 @@ class Tables:
         with disk_errors(self._output):
             self._lock.check()
             parts = self._parts()
+            if complete and all(self._is_current(name, parts) for name in _TABLES):
+                return
             kept = {name: self._publish_aside(name, parts, complete) for name in _TABLES}
             rest = {name: journal.concatenate(tables) for name, tables in kept.items() if tables}
             if rest:  # journaled before the published file that held them is replaced
@@ -443,8 +445,6 @@ class Tables:
         latest = _latest_rows(files, _KEYS[name])
         written = [pq.read_schema(file) for file in files]
         schema = pa.unify_schemas([columns.schema(name, self._field_kinds), *written]).remove_metadata()
-        if files == [target] and self._is_current(name, target, complete, schema):
-            return []
         kept: list[pa.Table] = []
         with pq.ParquetWriter(journal.aside(target), schema, compression="zstd") as writer:
             for file, mask in zip(files, latest, strict=True):
@@ -474,10 +474,18 @@ class Tables:
             published = (self._wanted.publishes(name, row, complete) for row in wanted.rows(table))
             yield table, pa.array(list(published), pa.bool_())
 
-    def _is_current(self, name: str, target: Path, complete: bool, schema: pa.Schema) -> bool:
-        """Tell whether publishing again would change nothing."""
-        if not complete or pq.read_schema(target).remove_metadata() != schema:
+    def _is_current(self, name: str, parts: Sequence[Path]) -> bool:
+        """Tell whether publishing again would change nothing: no row is wanted of those in the journal."""
+        target = self._published(name)
+        if not target.exists():
             return False
+        own = columns.schema(name, self._field_kinds)
+        if not set(own.names) <= set(pq.read_schema(target).names):
+            return False
+        for file in journal.files(name, parts):
+            keys = wanted.rows(pq.read_table(file, columns=wanted.KEYS[name]))
+            if any(self._wanted.publishes(name, row, complete=True) for row in keys):
+                return False
         return self._wanted.is_met_by(name, pq.read_table(target, columns=wanted.key_columns(name)))
 
 
