@@ -125,14 +125,16 @@ def is_alive(owner: Owner) -> bool | None:
 
 def job_state(job: str) -> str | None:
     """Return what Slurm says of a job, COMPLETED for one it has forgotten; None when it cannot be asked."""
-    command = ["squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T"]
+    # The last task of an array has the id of the array, for which squeue lists all of its tasks.
+    command = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={job}", "--format=%A %T"]
     try:
         asked = subprocess.run(command, capture_output=True, text=True, timeout=_QUEUE_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     if asked.returncode:
         return "COMPLETED" if "Invalid job id" in asked.stderr else None
-    return asked.stdout.split()[0] if asked.stdout.split() else "COMPLETED"
+    states = [state for own, state in map(str.split, asked.stdout.splitlines()) if own == job]
+    return next((state for state in states if state not in _ENDED), "COMPLETED")
 
 
 def _is_earlier_run_of(holder: Owner, owner: Owner) -> bool:

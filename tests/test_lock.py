@@ -75,13 +75,21 @@ def test_a_holder_on_another_host_counts_as_alive_until_slurm_says_otherwise(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held_elsewhere(file, job="77", node="n3", token="other")
-    squeue(tmp_path, monkeypatch, "echo RUNNING")
+    squeue(tmp_path, monkeypatch, "echo 76 COMPLETED; echo 77 RUNNING")
     with pytest.raises(OutputError, match="Slurm job 77 on n3"):
         Lock(file, "x").acquire()
     (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\necho cannot contact >&2; exit 1\n")
     with pytest.raises(OutputError, match=rf"cannot be found out.*delete {file}"):
         Lock(file, "x").acquire()
     (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\necho Invalid job id specified >&2; exit 1\n")
+    Lock(file, "x").acquire()
+
+
+def test_a_holder_that_was_the_last_task_of_an_array_does_not_live_on_in_the_others(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_elsewhere(file, job="77", node="n3", token="other")
+    squeue(tmp_path, monkeypatch, "echo 76 RUNNING; echo 77 COMPLETED")
     Lock(file, "x").acquire()
 
 
