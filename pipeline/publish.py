@@ -2,7 +2,7 @@
 
 Takes the same overrides as the plan and its tasks. The journals of all shards become the tables that analysts
 read, each replaced whole. What is missing is named, shard by shard, and makes the exit status 1; what is
-there is published all the same.
+there is published all the same. `summary.md` in the output tells both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import shards, source
+from pipeline import journal, shards, source
 from pipeline.assembly import Assembly
 from pipeline.config import RunSettings
 from pipeline.errors import PipelineError
@@ -46,12 +46,8 @@ def main() -> None:
         sys.exit(EXIT_FAILED)
     print(describe(published.summary, settings.output))
     if published.missing:
-        for shard, (answers, inputs) in sorted(published.missing.items()):
-            why = explain(Path(settings.output), shard)
-            print(
-                f"error: shard {shard}: {answers} answers about {inputs} inputs are missing{why}",
-                file=sys.stderr,
-            )
+        for line in complaints(published, Path(settings.output)):
+            print(f"error: {line}", file=sys.stderr)
         print("submit the same again to get what is missing, and only that", file=sys.stderr)
         sys.exit(EXIT_FAILED)
 
@@ -76,7 +72,50 @@ def publish(settings: RunSettings) -> Published:
         run.tables.publish(complete=True)
         run.record("incomplete" if inputs else "complete", missing={str(k): n for k, n in answers.items()})
         summary = replace(run.summary)  # its time is that of the tasks, not of publishing
-    return Published(summary, {shard: (answers[shard], inputs[shard]) for shard in inputs})
+    published = Published(summary, {shard: (answers[shard], inputs[shard]) for shard in inputs})
+    with journal.disk_errors(output):
+        journal.write_text(output / "summary.md", report(published, settings, plan))
+    return published
+
+
+def complaints(published: Published, output: Path) -> list[str]:
+    """Return one line for each shard of which something is missing."""
+    return [
+        f"shard {shard}: {answers} answers about {inputs} inputs are missing{explain(output, shard)}"
+        for shard, (answers, inputs) in sorted(published.missing.items())
+    ]
+
+
+def report(published: Published, settings: RunSettings, plan: shards.Plan) -> str:
+    """Return what was published, what is missing and what each shard took, as Markdown."""
+    output = Path(settings.output)
+    summary = published.summary
+    lines = [
+        f"# {settings.input}: {settings.task.name}",
+        "",
+        "```",
+        describe(summary, settings.output),
+        "```",
+    ]
+    if published.missing:
+        lines += ["", "## Missing", "", *(f"- {line}" for line in complaints(published, output))]
+    if summary.errors:
+        lines += ["", "## Errors", "", "| code | rows |", "|---|---|"]
+        lines += [f"| {code} | {count} |" for code, count in sorted(summary.errors.items())]
+    lines += ["", "## Shards", "", "| shard | state | attempts | on | pages | answers | errors | seconds |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for shard, tries in sorted(attempts(output, plan).items()):
+        did = [each["summary"] for each in tries]
+        cells = [
+            str(shard),
+            tries[-1]["state"],
+            str(len(tries)),
+            ", ".join(dict.fromkeys(each["node"] or "this host" for each in tries)),
+            *(str(sum(each[key] for each in did)) for key in ("pages", "answered", "failed")),
+            f"{sum(each['seconds'] for each in did):.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def explain(output: Path, shard: int) -> str:

@@ -102,6 +102,12 @@ def test_a_missing_shard_is_named_the_others_are_published_and_a_new_plan_has_th
     planned = pd.read_parquet(tmp_path / "output" / "plan.parquet").set_index("source")["shard"]
     lacking = set(planned[planned == 1].index)
     assert published.missing[1] == (len(lacking), len(lacking))
+    told = (tmp_path / "output" / "summary.md").read_text()
+    assert (
+        f"- shard 1: {len(lacking)} answers about {len(lacking)} inputs are missing: no task has worked"
+        in told
+    )
+    assert [line.split(" | ")[0] for line in told.splitlines() if "| complete |" in line] == ["| 0", "| 2"]
     there = set(table(tmp_path / "output")["source"])
     assert there == set(planned.index) - lacking - ({"sub/copy.pdf"} if "03.pdf" in lacking else set())
 
@@ -111,6 +117,7 @@ def test_a_missing_shard_is_named_the_others_are_published_and_a_new_plan_has_th
     for index in range(2):
         execute(compose_shard(index, count=2))
     assert not publish(compose_shard(count=2)).missing
+    assert "Missing" not in (tmp_path / "output" / "summary.md").read_text()
     assert len(table(tmp_path / "output")) == 15
 
 
