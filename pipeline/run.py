@@ -208,6 +208,8 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
     text = _one_line(error)
     if match := re.search(r"Could not find '([\w/]+)/([^']+)'", text):
         group, name = match.groups()
+        if group == "hydra/launcher":
+            return f"{group}={name}: is not installed; launcher=slurm needs pip install 'docbatch[slurm]'"
         names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
         return f"{group}={name}: is unknown; there are {', '.join(names)}"
     if match := re.search(r"Could not override '([^']+)'", text):

@@ -309,6 +309,10 @@ def command(*arguments: str) -> list[str]:
         (["inptu=x"], "inptu: there is no such setting; did you mean input?"),
         (["task.qeustions=x"], "did you mean task.questions?"),
         (["input=/no/such/place"], "input=/no/such/place: there is no such file"),
+        (
+            ["input=.", "hydra/launcher=foo"],
+            "launcher=foo: is not installed; launcher=slurm needs pip install",
+        ),
         (["input=.", "task=foo"], "task=foo: is unknown; there are chart, classify"),
         (["input=.", "output=/proc/nothing/here"], "output=/proc/nothing/here: cannot be written"),
         (["input=.", "task=qa"], "needs questions"),

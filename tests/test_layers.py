@@ -40,7 +40,7 @@ LAYERS = [
     {"plan", "show", "report", "evaluate"},
     {"assembly"},
     {"run"},
-    {"fetch", "status"},
+    {"check", "fetch", "status"},
     {"publish"},
 ]
 HOMES = {

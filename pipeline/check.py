@@ -1,0 +1,21 @@
+"""Check overrides before anything is queued: `python -m pipeline.check input=pdfs/ …`."""
+
+from __future__ import annotations
+
+import sys
+
+from pipeline.errors import PipelineError
+from pipeline.run import EXIT_FAILED, compose_settings
+
+
+def main() -> None:
+    """Say nothing if `pipeline.run` would accept the overrides; else one line, and exit 1."""
+    try:
+        compose_settings(sys.argv[1:])
+    except PipelineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
+
+
+if __name__ == "__main__":
+    main()
