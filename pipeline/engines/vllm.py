@@ -325,7 +325,9 @@ def launches(settings: EngineSettings, brief: Brief) -> list[Launch]:
     preflight.check_context(brief.model, folder)
     devices: list[str | None] = [None]
     tensor_parallel = settings.tensor_parallel or 1
-    if settings.args.get("device") != "cpu" and not _is_cpu_build():
+    if settings.args.get("distributed_executor_backend") == "ray":
+        log.info("GPUs are Ray's, on whatever nodes it has: they are not checked")
+    elif settings.args.get("device") != "cpu" and not _is_cpu_build():
         gpus = preflight.visible_gpus()
         log.info("%s", preflight.check(settings, brief.model, gpus, folder))
         tensor_parallel, replicas = preflight.layout(settings, brief.model, len(gpus))
