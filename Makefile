@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo check test test-vllm clean
+.PHONY: demo check test test-vllm test-slurm clean
 
 # Answer questions about the sample documents, then show the answers.
 demo: $(VENV)/ready
@@ -22,6 +22,15 @@ test: $(VENV)/ready-dev
 # The whole pipeline on the real vLLM, on the CPU, with a tiny Pixtral. A venv of its own: vLLM pins what it needs.
 test-vllm: $(VENV)-vllm/ready
 	$(VENV)-vllm/bin/python -m pytest -W default tests/vllm  # the libraries of vLLM warn while they are imported
+
+# Jobs on a real Slurm of this machine's own: munge, slurmctld and four slurmd, on loopback, started by the tests.
+# As root, missing packages are installed (Debian or Ubuntu); others ask for them.
+SLURM := slurmctld slurmd squeue munged
+test-slurm: $(VENV)/ready-dev
+	PATH="$$PATH:/usr/sbin:/sbin"; for each in $(SLURM); do command -v $$each > /dev/null || missing=1; done; \
+	[ -z "$$missing" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	  --no-install-recommends slurmctld slurmd slurm-client munge; }
+	$(BIN)/python -m pytest tests/slurm
 
 # The packaged torchvision is built for CUDA: tests/vllm/shim lets it be imported. torchaudio would not be.
 $(VENV)-vllm/ready: pyproject.toml
