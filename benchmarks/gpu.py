@@ -1,6 +1,6 @@
 """Measure the vLLM engine on real GPUs, with random weights in the exact shape of the model.
 
-python benchmarks/gpu.py FOLDER OUT.json --model pixtral_large [--layers 22] [--measure sweep …] [OVERRIDE …]
+python benchmarks/gpu.py FOLDER OUT.json [OVERRIDE …] --model pixtral_large [--layers 22] [--measure sweep …]
 
 FOLDER holds PDFs with pages of ordinary size; their pages are made into documents of 1, 8 and 30 pages.
 OVERRIDES are the pipeline's, as `engine.quantization=fp8 engine.tensor_parallel=2`. What is measured, on one
@@ -77,7 +77,8 @@ def main() -> None:
     parser.add_argument("--layers", type=int)
     parser.add_argument("--budgets", type=int, nargs="+", default=[8192, 16384, 32768])
     parser.add_argument("--serve-at", type=int, default=8192, help="tokens per step after the sweep")
-    parser.add_argument("--measure", nargs="+", default=["sweep", "questions", "pipeline"])
+    kinds = ["sweep", "questions", "pipeline"]
+    parser.add_argument("--measure", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 8, 30], help="pages per request")
     parser.add_argument("--requests", type=int, nargs="+", default=[16, 2, 1], help="requests of each size")
     parser.add_argument("--documents", type=int, default=6, help="of 8 pages, in `questions`")
@@ -127,11 +128,8 @@ class Benchmark:
                 )
         Path(os.environ["BENCHMARK_PLAN"]).write_bytes(pickle.dumps(plan))
         vllm_host.main = measuring_host  # type: ignore[assignment]
-        begin = time.monotonic()
-        brief = self.brief(settings)
-        with vllm.VllmEngine(settings.engine, brief) as engine:
+        with vllm.VllmEngine(settings.engine, self.brief(settings)) as engine:
             self.results["cache_tokens"] = engine._replicas[0].cache_tokens
-            self.results["until_ready_seconds"] = time.monotonic() - begin
             self.bare(plan)
             if "questions" in self.given.measure:
                 self.questions(engine)
@@ -215,15 +213,24 @@ class Benchmark:
     # ---- what is measured ----
 
     def bare(self, plan: dict[str, Any]) -> None:
-        """Add what the host measured with LLM.chat before it began to serve."""
-        measured = json.loads((self.work / "bare.json").read_text())
+        """Add what the hosts measured with LLM.chat before they began to serve.
+
+        Copies of the model measure at the same time, each over everything: together they take, over one
+        share each, the time of one divided by their number.
+        """
+        hosts = [json.loads(file.read_text()) for file in sorted(self.work.glob("bare-*.json"))]
+        copies = len(hosts)
+        measured = hosts[0]
         model = self.settings("main", self.folder("none", 1, 1)).model
+        for kind in ("sweep", "pipeline"):
+            for row, *others in zip(*(host[kind] for host in hosts), strict=True):
+                row["seconds"] = statistics.mean(r["seconds"] for r in (row, *others)) / copies
         for row in measured["sweep"]:
             row |= rates(
                 row["seconds"], [tokens for _, tokens in plan["sweep"][row["size"]]], row["size"], model
             )
-            row["tflops_per_gpu"] = row["tflops"] / max(1, measured["gpus"])
-        self.results |= measured
+            row["tflops_per_gpu"] = row["tflops"] / max(1, measured["gpus"] * copies)
+        self.results |= measured | {"copies": copies}
         self.save()
 
     def questions(self, engine: vllm.VllmEngine) -> None:
@@ -328,11 +335,13 @@ class AllAtOnce(order.Followers):
 def measuring_host(*arguments: Any) -> None:
     """Serve as `vllm_host.main` does, after measuring bare `LLM.chat` on the engine that serves."""
     serve_after = vllm_host.Host.serve
+    begin = time.monotonic()
 
     def measure(self: vllm_host.Host) -> None:
+        load_seconds = time.monotonic() - begin
         plan = pickle.loads(Path(os.environ["BENCHMARK_PLAN"]).read_bytes())
         budget = Path(os.environ["BENCHMARK_BUDGET"])
-        found: dict[str, Any] = {"sweep": [], "pipeline": []}
+        found: dict[str, Any] = {"load_seconds": load_seconds, "sweep": [], "pipeline": []}
         config = self._llm.llm_engine.vllm_config
         found["gpus"] = config.parallel_config.tensor_parallel_size
         for prompts in list(plan["sweep"].values())[:1] or list(plan["pipeline"].values())[:1]:
@@ -348,7 +357,7 @@ def measuring_host(*arguments: Any) -> None:
             with Utilization() as gpu:
                 seconds = chat(self, [prompt for prompt, _ in prompts])
             found["pipeline"].append({"size": size, "seconds": seconds, "idle": gpu.idle()})
-        (budget.parent / "bare.json").write_text(json.dumps(found))
+        (budget.parent / f"bare-{os.getpid()}.json").write_text(json.dumps(found))
         serve_after(self)
 
     vllm_host.Host.serve = measure  # type: ignore[method-assign]
@@ -501,7 +510,10 @@ def table(results: dict[str, Any]) -> str:
 
 def _lines(results: dict[str, Any]) -> Iterator[str]:
     product = results["matmul_tflops"]
-    yield f"cache {results['cache_tokens']:,} tokens; matrix product {product}; {results['gpus']}"
+    yield (
+        f"loaded in {results['load_seconds']:.0f} s; cache {results['cache_tokens']:,} tokens x"
+        f" {results['copies']}; matrix product {product}; {results['gpus']}"
+    )
     for row in results.get("sweep", ()):
         yield (
             f"| {row['batched_tokens']} | {row['size']} pages | {row['pages_per_second']:.2f} pages/s |"

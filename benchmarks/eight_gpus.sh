@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Measure the shape of Pixtral-Large on one host with 8 GPUs, as benchmarks/gpu.py does on fewer; about 25 minutes.
+#
+#   bash benchmarks/eight_gpus.sh FOLDER-OF-PDFS benchmarks/results
+#
+# In order: bf16 over all 8, as the model card runs it; the same with each GPU encoding whole images; two copies in FP8,
+# 4 GPUs each; without CUDA graphs. What one of them measured is written before the next begins.
+set -uo pipefail
+
+documents=$1 results=$2
+# Multicast over NVLink needs rights that containers often lack, and then hangs.
+export NCCL_NVLS_ENABLE=0
+
+measure() {
+    local name=$1
+    shift
+    python3 benchmarks/gpu.py "$documents" "$results/gpu-8-$name.json" "$@" --model pixtral_large --requests 32 6 2 \
+        > "$results/gpu-8-$name.log" 2>&1 || echo "$name: failed, see its log" >&2
+    tail -n 20 "$results/gpu-8-$name.log"
+}
+
+measure bf16 engine.tensor_parallel=8 --questions 1 4 8 --pipeline-pages 240
+measure bf16-images-whole engine.tensor_parallel=8 +engine.args.mm_encoder_tp_mode=data --budgets 8192 --measure sweep
+measure fp8-two-copies engine.quantization=fp8 engine.tensor_parallel=4 engine.replicas=2 --budgets 8192 \
+    --measure sweep pipeline --pipeline-sizes 8 30 --pipeline-pages 240
+measure bf16-eager engine.tensor_parallel=8 engine.eager=true --measure sweep
