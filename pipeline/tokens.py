@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mistral_common.protocol.instruct.chunk import ContentChunk, ImageChunk, TextChunk
+import numpy as np
+from mistral_common.protocol.instruct.chunk import ContentChunk, ImageChunk, ImageURLChunk, TextChunk
 from mistral_common.protocol.instruct.messages import SystemMessage, UserMessage
 from mistral_common.protocol.instruct.request import ChatCompletionRequest
+from mistral_common.tokens.tokenizers.image import ImageEncoder, ImageEncoding
 from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 from PIL import Image
 
@@ -62,6 +64,31 @@ class TokenCounter:
 
     def _count_text(self, text: str) -> int:
         return len(self._encode(text, bos=False, eos=False))
+
+
+class TokensOfFiles(ImageEncoder):
+    """Give the tokens of image files from their sizes, without reading a pixel.
+
+    Where vLLM tokenizes a chat it needs no pixels: it prepares images afterwards, from memory, once for all
+    prompts that show them. Left alone, mistral_common would prepare them again for every prompt.
+    """
+
+    def __call__(self, content: ImageChunk | ImageURLChunk) -> ImageEncoding:
+        url = content.get_url() if isinstance(content, ImageURLChunk) else ""
+        if not url.startswith("file://"):
+            return super().__call__(content)
+        with Image.open(url.removeprefix("file://")) as image:
+            columns, rows = self._image_to_num_tokens(image)
+        ids = self.special_ids
+        tokens = ([ids.img] * columns + [ids.img_break]) * rows
+        tokens[-1] = ids.img_end
+        return ImageEncoding(tokens=tokens, image=np.empty((3, 0, 0), np.float32))
+
+
+def skip_pixels(instruct_tokenizer: Any) -> None:
+    """Let a tokenizer of mistral_common, from now on, give image files their tokens alone."""
+    encoder = instruct_tokenizer.image_encoder
+    instruct_tokenizer.image_encoder = TokensOfFiles(encoder.image_config, encoder.special_ids)
 
 
 def load_tokenizer(settings: ModelSettings) -> Tokenizer:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -10,7 +12,7 @@ from PIL import Image
 
 from pipeline import draw
 from pipeline.config import RunSettings
-from pipeline.tokens import TokenCounter
+from pipeline.tokens import TokenCounter, skip_pixels
 
 MODELS = ("pixtral_large", "pixtral_12b", "mistral_small")
 TEXTS = (
@@ -71,6 +73,24 @@ def test_the_size_a_page_is_drawn_at_is_taken_by_the_encoder_as_it_is(
     if not enlarge:
         original = encoder(ImageChunk(image=Image.new("RGB", (width, height))))
         assert original.image.shape == encoding.image.shape
+
+
+@pytest.mark.parametrize("size", [(1, 1), (16, 17), (736, 1024), (3000, 20), (1100, 1700)])
+def test_the_tokens_of_an_image_file_are_found_without_its_pixels(
+    model: tuple[TokenCounter, draw.Geometry], size: tuple[int, int], tmp_path: Path
+) -> None:
+    from mistral_common.protocol.instruct.chunk import ImageChunk, ImageURLChunk
+
+    image = Image.new("RGB", size)
+    image.save(tmp_path / "page.ppm")
+    tokenizer = copy.copy(model[0]._tokenizer.instruct_tokenizer)
+    prepared = tokenizer.image_encoder(ImageChunk(image=image))
+    skip_pixels(tokenizer)
+    of_file = tokenizer.image_encoder(ImageURLChunk(image_url=f"file://{tmp_path}/page.ppm"))
+    in_memory = tokenizer.image_encoder(ImageChunk(image=image))
+    assert of_file.tokens == in_memory.tokens == prepared.tokens
+    assert of_file.image.size == 0
+    assert (in_memory.image == prepared.image).all()
 
 
 def test_an_a4_page_takes_3008_tokens(compose: Callable[..., RunSettings]) -> None:

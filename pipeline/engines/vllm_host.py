@@ -18,6 +18,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from pipeline import tokens
+
 _POLL_S = 0.002
 
 
@@ -124,7 +126,9 @@ def main(
     try:
         from vllm import LLM
 
-        host = Host(LLM(**arguments), sampling, connection, incoming)
+        llm = LLM(**arguments)
+        tokens.skip_pixels(llm.get_tokenizer().instruct)
+        host = Host(llm, sampling, connection, incoming)
     except Exception as error:
         connection.send(Dead(f"{type(error).__name__}: {_last_line(error)}"))
         raise
@@ -280,15 +284,15 @@ def guidable(schema: str | None) -> bool:
 
 def _reply(request_id: str, output: Any) -> Reply:
     written, times = output.outputs[0], output.metrics
-    tokens = len(written.token_ids)
-    mean = written.cumulative_logprob / tokens if tokens and written.cumulative_logprob is not None else None
+    length = len(written.token_ids)
+    mean = written.cumulative_logprob / length if length and written.cumulative_logprob is not None else None
     return Reply(
         request_id=request_id,
         text=written.text,
         finish_reason=written.finish_reason or "error",
         prompt_tokens=len(output.prompt_token_ids),
         cached_tokens=output.num_cached_tokens or 0,
-        output_tokens=tokens,
+        output_tokens=length,
         confidence=math.exp(mean) if mean is not None else None,
         seconds=max(0.0, times.last_token_ts - times.scheduled_ts) if times else 0.0,
     )
