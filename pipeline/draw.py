@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import resource
 import struct
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,10 @@ class Rendered(NamedTuple):
     seconds: float
 
 
-def limit_memory(worker_memory_mb: int) -> None:
+def prepare_worker(worker_memory_mb: int) -> None:
+    """Make this process one that only draws, with a limit on its memory."""
+    # PyMuPDF would load the models of its layout analysis, where that is installed: half of a worker's start.
+    sys.modules.setdefault("pymupdf.layout", None)  # type: ignore[arg-type]
     _mupdf().TOOLS.mupdf_display_errors(False)
     _mupdf().TOOLS.mupdf_display_warnings(False)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

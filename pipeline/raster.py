@@ -50,7 +50,7 @@ class Rasterizer:
         self._passwords = _read_passwords(settings.passwords)
         self.scratch = scratch
         self._ahead = 4 * (settings.workers or workers.cores())
-        self._pool = workers.pool(settings.workers, 5000, draw.limit_memory, [settings.worker_memory_mb])
+        self._pool = workers.pool(settings.workers, 5000, draw.prepare_worker, [settings.worker_memory_mb])
 
     def __enter__(self) -> Rasterizer:
         # Of a run that died. One that lost its lock and does not know yet must not find this run's images.
