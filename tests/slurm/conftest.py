@@ -141,3 +141,9 @@ def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     ]
     chosen = table[columns].astype(object)
     return list(chosen.where(chosen.notna(), None).sort_values(["source", "question_id"]).to_dict("records"))
+
+
+def lasting(table: pd.DataFrame) -> list[str]:
+    """Return the rows of a table, sorted, with every column but those that tell when and by what run."""
+    passing = [name for name in table if name in ("run_id", "created_at") or name.endswith("_seconds")]
+    return sorted(table.drop(columns=passing).to_json(orient="records", lines=True).splitlines())

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 from cluster import Cluster
-from conftest import REPOSITORY, SMALL, Job, rows, write_pdf
+from conftest import REPOSITORY, SMALL, Job, lasting, rows, write_pdf
 
 QUESTIONS = "question_id,question\nwhat,What is it about?\nwho,Who wrote it?\n"
 
@@ -61,7 +61,9 @@ def test_two_hundred_documents_on_four_nodes(job: Job) -> None:
     assert len(table) == 402
     assert not table.duplicated(["source", "question_id"]).any()
     assert (table["status"] == "ok").sum() == 400
-    assert rows(table) == rows(pd.read_parquet(whole(job, *task) / "answers"))
+    alone = whole(job, *task)
+    for name in ("answers", "documents", "requests"):
+        assert lasting(job.table(name)) == lasting(pd.read_parquet(alone / name))
     costs = job.table("plan.parquet").groupby("shard")["gpu_seconds"].sum()
     assert len(costs) == 8
     assert costs.max() / costs.min() < 1.10
@@ -92,6 +94,24 @@ def test_a_task_that_is_signalled_saves_is_queued_again_and_finishes(job: Job) -
     assert set(job.cluster.states(*jobs["answer"], *jobs["publish"])) == {"COMPLETED"}
 
 
+def test_a_task_that_reaches_its_time_limit_goes_on_in_another_attempt(job: Job) -> None:
+    pages = long_work(job.folder / "in", 300)
+    job.cluster.environment["DOCBATCH_ANSWER_OPTIONS"] = "--time=1 --signal=B:USR1@30"
+    try:
+        jobs = job.submitted("shards=1", "pack.window_tokens=1")
+    finally:
+        del job.cluster.environment["DOCBATCH_ANSWER_OPTIONS"]
+    job.cluster.wait(*jobs["answer"], *jobs["publish"], seconds=600)
+    assert job.cluster.states(*jobs["answer"], *jobs["publish"]) == ["COMPLETED"] * 2
+    (shard,) = job.status().shards
+    log = job.log("answer-*.log")
+    assert shard.attempts >= 2
+    assert log.count("interrupted by SIGUSR1: finished work is saved") == shard.attempts - 1
+    assert len(job.table()) == 300
+    assert (job.table()["status"] == "ok").all()
+    assert pages <= job.pages_read() <= pages + 2 * 60 * (shard.attempts - 1)
+
+
 def test_killed_tasks_and_a_lost_node_cost_no_row(job: Job) -> None:
     long_work(job.folder / "in")
     jobs = job.submitted("shards=3", "pack.window_tokens=1")
@@ -100,7 +120,7 @@ def test_killed_tasks_and_a_lost_node_cost_no_row(job: Job) -> None:
     job.cluster.run("scancel", "--signal=KILL", cancelled)
     node = job.cluster.run("squeue", "-h", f"--jobs={lost}", "-o", "%N")
     job.cluster.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
-    task_process(2).kill()
+    task_process(job, 2).kill()
     job.until(lambda status: [status.shards[shard].state for shard in (0, 2)] == ["failed", "failed"])
     assert "died without a word" in job.status().shards[2].reason
     job.cluster.run("scontrol", "requeue", cancelled)
@@ -120,7 +140,7 @@ def test_a_task_whose_earlier_copy_lives_on_takes_the_shard_over(job: Job) -> No
     long_work(job.folder / "in", 16)
     jobs = job.submitted("shards=1", "pack.window_tokens=1")
     job.until(lambda status: status.shards[0].pages_done > 60)
-    older = task_process(0)
+    older = task_process(job, 0)
     node = job.cluster.run("squeue", "-h", f"--jobs={jobs['answer'][0]}_0", "-o", "%N")
     older.suspend()
     try:
@@ -139,12 +159,13 @@ def test_a_task_whose_earlier_copy_lives_on_takes_the_shard_over(job: Job) -> No
     assert "was taken over by" in job.log("answer-*.log")
 
 
-def task_process(shard: int) -> psutil.Process:
+def task_process(job: Job, shard: int) -> psutil.Process:
     """Return the process that answers a shard."""
     (found,) = [
         process
-        for process in psutil.process_iter(["cmdline"])
+        for process in psutil.process_iter(["cmdline", "cwd"])
         if {"pipeline.run", f"shard.index={shard}"} <= set(process.info["cmdline"] or ())
+        and process.info["cwd"] == str(job.folder)
         and "sbatch" not in " ".join(process.info["cmdline"])
     ]
     return found
