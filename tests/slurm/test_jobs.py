@@ -95,7 +95,7 @@ def test_a_task_that_is_signalled_saves_is_queued_again_and_finishes(job: Job) -
 
 
 def test_a_task_that_reaches_its_time_limit_goes_on_in_another_attempt(job: Job) -> None:
-    pages = long_work(job.folder / "in", 300)
+    pages = long_work(job.folder / "in", 400)
     job.cluster.environment["DOCBATCH_ANSWER_OPTIONS"] = "--time=1 --signal=B:USR1@30"
     try:
         jobs = job.submitted("shards=1", "pack.window_tokens=1")
@@ -107,7 +107,7 @@ def test_a_task_that_reaches_its_time_limit_goes_on_in_another_attempt(job: Job)
     log = job.log("answer-*.log")
     assert shard.attempts >= 2
     assert log.count("interrupted by SIGUSR1: finished work is saved") == shard.attempts - 1
-    assert len(job.table()) == 300
+    assert len(job.table()) == 400
     assert (job.table()["status"] == "ok").all()
     assert pages <= job.pages_read() <= pages + 2 * 60 * (shard.attempts - 1)
 
