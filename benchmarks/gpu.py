@@ -277,7 +277,8 @@ class Benchmark:
             ), summary
             bare = next(row for row in self.results["pipeline"] if row["size"] == size)
             row = {"size": size, "pages": summary.pages, "bare_seconds": bare["seconds"], "seconds": seconds}
-            row |= {"ratio": bare["seconds"] / seconds, "idle": gpu.idle(), "bare_idle": bare["idle"]}
+            row |= {"ratio": bare["seconds"] / seconds, **gpu.shares()}
+            row |= {f"bare_{name}": bare[name] for name in gpu.shares()}
             rows.append(row)
             print(row, flush=True)
             self.results["pipeline_runs"] = rows
@@ -359,7 +360,7 @@ def measuring_host(*arguments: Any) -> None:
         for size, prompts in plan["pipeline"].items():
             with Utilization() as gpu:
                 seconds = chat(self, [prompt for prompt, _ in prompts])
-            found["pipeline"].append({"size": size, "seconds": seconds, "idle": gpu.idle()})
+            found["pipeline"].append({"size": size, "seconds": seconds, **gpu.shares()})
         (budget.parent / f"bare-{os.getpid()}.json").write_text(json.dumps(found))
         serve_after(self)
 
@@ -417,17 +418,23 @@ class Utilization:
             self._process.terminate()
             self._process.wait()
 
-    def idle(self) -> float | None:
-        """Return the idle share between the first and the last sign of work; None without a GPU."""
+    def shares(self) -> dict[str, float]:
+        """Return the shares between the first and the last sign of work, mean over GPUs; empty without a GPU.
+
+        `idle`: of the time, in which nothing ran, however shortly. `stopped`: of the tenths of a second,
+        in which nothing ran at all.
+        """
         self._file.seek(0)
         rows = [line.split(",") for line in self._file.read().splitlines() if line.count(",") == 1]
-        shares = []
+        idle, stopped = [], []
         for index in {row[0] for row in rows}:
             values = [int(value) for name, value in rows if name == index]
             busy = [place for place, value in enumerate(values) if value]
             if busy:
-                shares.append(1 - statistics.mean(values[busy[0] : busy[-1] + 1]) / 100)
-        return statistics.mean(shares) if shares else None
+                between = values[busy[0] : busy[-1] + 1]
+                idle.append(1 - statistics.mean(between) / 100)
+                stopped.append(between.count(0) / len(between))
+        return {"idle": statistics.mean(idle), "stopped": statistics.mean(stopped)} if idle else {}
 
 
 # ---- models, pages, rates ----
@@ -529,7 +536,8 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
         cached = f"{row['cached']:.0%} cached"
         yield f"| {row['questions']} questions | {kind} | {row['seconds']:.1f} s | {cached} |"
     for row in results.get("pipeline_runs", ()):
-        yield f"| {row['size']} pages | {row['ratio']:.3f} of bare LLM.chat | idle {row['idle']} |"
+        shares = {name: f"{row[name]:.1%}" for name in row if name.endswith(("idle", "stopped"))}
+        yield f"| {row['size']} pages | {row['ratio']:.3f} of bare LLM.chat | {shares} |"
 
 
 if __name__ == "__main__":
