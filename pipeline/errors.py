@@ -4,6 +4,7 @@ PipelineError
 ├── SettingsError          the run cannot start: mend the command line (exit 1)
 ├── OutputError            the output cannot be used: locked, full, of another layout (exit 1)
 ├── EngineLost             the engine is gone for good (exit 1, finished work is saved)
+├── WorkersLost            no worker process lives (exit 1, finished work is saved)
 └── DocumentError          concerns one document or page: becomes a row with `code`
     ├── Encrypted  Corrupt  Empty  Unsupported  TooLarge  Unreadable
     └── RenderTimeout  RenderCrashed
@@ -25,6 +26,10 @@ class OutputError(PipelineError):
 
 class EngineLost(PipelineError):
     """Say why the engine cannot answer any more requests."""
+
+
+class WorkersLost(PipelineError):
+    """Say why no worker process can do anything any more."""
 
 
 class DocumentError(PipelineError):

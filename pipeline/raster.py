@@ -8,12 +8,12 @@ import shutil
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, TimeoutError
+from concurrent.futures import TimeoutError
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pebble import ProcessExpired
 
@@ -26,6 +26,7 @@ from pipeline.errors import (
     SettingsError,
     TooLarge,
     Unreadable,
+    WorkersLost,
 )
 from pipeline.records import Chunk, Document, Failure, Outline, Page, matches
 
@@ -38,7 +39,7 @@ class _Run(NamedTuple):
     """Consecutive pages of a document that one task renders."""
 
     pages: list[Page]
-    future: Future[Any]
+    future: workers.Task
 
 
 class Rasterizer:
@@ -50,7 +51,7 @@ class Rasterizer:
         self._passwords = _read_passwords(settings.passwords)
         self.scratch = scratch
         self._ahead = 4 * (settings.workers or workers.cores())
-        self._pool = workers.pool(settings.workers, 5000, draw.prepare_worker, [settings.worker_memory_mb])
+        self._pool = workers.Pool(settings.workers, 5000, draw.prepare_worker, [settings.worker_memory_mb])
 
     def __enter__(self) -> Rasterizer:
         # Of a run that died. One that lost its lock and does not know yet must not find this run's images.
@@ -62,15 +63,14 @@ class Rasterizer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.stop()
-        self._pool.join()
+        self._pool.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def outlines(
         self, documents: Iterable[Document], known: Callable[[Document], Outline | None]
     ) -> Iterator[Outline]:
         """Yield each document's outline, in order, a few ahead; `known` spares opening a finished one."""
-        ahead: deque[tuple[Document, Future[Any] | Outline]] = deque()
+        ahead: deque[tuple[Document, workers.Task | Outline]] = deque()
         for document in documents:
             ahead.append((document, self._begin_outline(document, known)))
             if len(ahead) > self._ahead:
@@ -97,14 +97,14 @@ class Rasterizer:
 
     def _begin_outline(
         self, document: Document, known: Callable[[Document], Outline | None]
-    ) -> Future[Any] | Outline:
+    ) -> workers.Task | Outline:
         if document.failure:
             return Outline(document, failure=document.failure)
         return known(document) or self._pool.schedule(
             draw.inspect, args=[self._job(document), self._geometry], timeout=self._settings.page_timeout_s
         )
 
-    def _end_outline(self, document: Document, outcome: Future[Any] | Outline) -> Outline:
+    def _end_outline(self, document: Document, outcome: workers.Task | Outline) -> Outline:
         if isinstance(outcome, Outline):
             return outcome
         try:
@@ -178,7 +178,9 @@ class Rasterizer:
         )
 
     def _failure(self, error: Exception, what: str) -> Failure:
-        """Name what a worker's error means for `what`."""
+        """Name what a worker's error means for `what`. Raises WorkersLost, which is about all documents."""
+        if isinstance(error, WorkersLost):
+            raise error
         if isinstance(error, DocumentError):
             return Failure(error.code, str(error))
         if isinstance(error, TimeoutError):

@@ -7,36 +7,110 @@ import multiprocessing.forkserver
 import os
 import signal
 from collections.abc import Callable, Sequence
+from concurrent.futures import wait
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from pebble import CONSTS, ProcessPool
+from pebble import CONSTS, ProcessFuture, ProcessPool
+
+from pipeline.errors import WorkersLost
 
 # Native code does not see SIGTERM while it runs, so that only SIGKILL ends a hung page: do not wait for long.
 CONSTS.term_timeout = 0.2
 
+_LIVES = 5
+"""Pools in a row that may break before a task of theirs is done."""
+_LOOK_S = 1.0
+"""Seconds between looks at whether the pool that holds a task still lives."""
 
-def pool(
-    workers: int, max_tasks: int, initializer: Callable[..., None] | None = None, initargs: Sequence[Any] = ()
-) -> ProcessPool:
-    """Open a pool of `workers` processes (0: one per core), each replaced after `max_tasks` tasks.
+
+class Pool:
+    """`workers` processes (0: one per core), each replaced when it dies and after `max_tasks` tasks.
 
     The processes come from a small server process rather than from a copy of this one, which has threads.
+    A pebble pool takes the death of a worker that had nothing to do for a sign that no worker can start, and
+    gives up with every task it holds: then this one opens another, and hands it each task whose result is
+    asked for. Not for use from several threads.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pipeline.draw"])
-    # A signal to the whole process group is for the run to handle: its workers go on until it stops them.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
-    try:
-        multiprocessing.forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return ProcessPool(
-        max_workers=workers or cores(),
-        max_tasks=max_tasks,
-        initializer=initializer,
-        initargs=list(initargs),
-        context=context,
-    )
+
+    def __init__(
+        self,
+        workers: int,
+        max_tasks: int,
+        initializer: Callable[..., None] | None = None,
+        initargs: Sequence[Any] = (),
+    ) -> None:
+        self._given = {
+            "max_workers": workers or cores(),
+            "max_tasks": max_tasks,
+            "initializer": initializer,
+            "initargs": list(initargs),
+        }
+        self._lives = _LIVES
+        self._pool = self._open()
+
+    def schedule(self, function: Callable[..., Any], args: Sequence[Any], timeout: float) -> Task:
+        """Start `function(*args)` in a worker, which has `timeout` seconds for it once it begins."""
+        return Task(self, function, args, timeout)
+
+    def close(self) -> None:
+        """End the workers, whatever they do."""
+        self._pool.stop()
+        self._pool.join()
+
+    def _begin(
+        self, function: Callable[..., Any], args: Sequence[Any], timeout: float
+    ) -> tuple[ProcessPool, ProcessFuture[Any]]:
+        while True:
+            try:
+                return self._pool, self._pool.schedule(function, args=args, timeout=timeout)
+            except RuntimeError:  # it broke
+                self._reopen()
+
+    def _reopen(self) -> None:
+        self._lives -= 1
+        if self._lives < 0:
+            raise WorkersLost(
+                "worker processes die before they have done anything, several times in a row: look in the"
+                " system's log for who killed them (out of memory?); fewer of them need less"
+                " (raster.workers, engine.workers)"
+            )
+        self.close()
+        self._pool = self._open()
+
+    def _open(self) -> ProcessPool:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["pipeline.draw"])
+        # A signal to the process group is for the run to handle: its workers go on until it stops them.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
+        try:
+            multiprocessing.forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return ProcessPool(context=context, **self._given)
+
+
+class Task:
+    """A call that a worker makes or will make."""
+
+    def __init__(self, pool: Pool, *call: Any) -> None:
+        self._owner, self._call = pool, call
+        self._pool, self._future = pool._begin(*call)
+
+    def result(self) -> Any:
+        """Return what the call returned, or raise what it raised.
+
+        Raises TimeoutError when it took longer than its time, ProcessExpired when its worker died, and
+        WorkersLost when no worker lives long enough to make any call.
+        """
+        while True:
+            # A pool that breaks forgets the tasks that it had not looked at yet.
+            while not self._future.done() and self._pool.active:
+                wait([self._future], _LOOK_S)
+            if self._future.done() and not isinstance(self._future.exception(), BrokenProcessPool):
+                self._owner._lives = _LIVES
+                return self._future.result()
+            self._pool, self._future = self._owner._begin(*self._call)
 
 
 def cores() -> int:

@@ -11,7 +11,6 @@ import re
 import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Self
 
@@ -19,11 +18,12 @@ from pipeline import workers
 from pipeline.config import EngineSettings
 from pipeline.engines import extract
 from pipeline.engines.passages import Passage, best, cut
+from pipeline.errors import WorkersLost
 from pipeline.records import Completion, Failure, Page, Request
 
 log = logging.getLogger("pipeline")
 
-_Reading = dict[tuple[str, int], Future[Any]]
+_Reading = dict[tuple[str, int], workers.Task]
 _CACHED_PAGES = 512
 _CANDIDATES = 6
 
@@ -39,14 +39,13 @@ class EmbeddedEngine:
         self._envelope = envelope
         self._texts: OrderedDict[tuple[str, int], str] = OrderedDict()
         self._waiting: deque[tuple[Request, _Reading]] = deque()
-        self._pool = workers.pool(settings.workers, 500)
+        self._pool = workers.Pool(settings.workers, 500)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._pool.stop()
-        self._pool.join()
+        self._pool.close()
 
     def put(self, requests: Sequence[Request], turn: int) -> None:
         """Queue requests; their pages are read ahead in the worker processes."""
@@ -64,6 +63,8 @@ class EmbeddedEngine:
     def _answer(self, request: Request, reading: _Reading) -> Completion:
         try:
             texts = {page.ordinal: self._text(page, reading) for page in request.pages}
+        except WorkersLost:
+            raise
         except Exception as error:
             # A page that the reading libraries choke on costs its own rows; the log has the trace.
             log.error("%s: a page could not be read", request.cell.subject.source, exc_info=error)
@@ -100,11 +101,11 @@ class EmbeddedEngine:
                 self._texts.popitem(last=False)
         return self._texts[key]
 
-    def _read(self, page: Page, future: Future[Any]) -> str:
+    def _read(self, page: Page, future: workers.Task) -> str:
         try:
             return future.result() or page.text
         except Exception as error:
-            if not _is_readable(page.text):
+            if isinstance(error, WorkersLost) or not _is_readable(page.text):
                 raise
             log.warning("%s, page %d: its text layer serves (%r)", page.document.source, page.number, error)
             return page.text
