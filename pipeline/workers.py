@@ -17,6 +17,9 @@ from pipeline.errors import WorkersLost
 
 # Native code does not see SIGTERM while it runs, so that only SIGKILL ends a hung page: do not wait for long.
 CONSTS.term_timeout = 0.2
+# A worker killed just while it takes a task or hands in a result leaves a lock behind, for which the others
+# wait this long; then they give up and are replaced.
+CONSTS.channel_lock_timeout = 20
 
 _LIVES = 5
 """Pools in a row that may break before a task of theirs is done."""
@@ -80,7 +83,7 @@ class Pool:
 
     def _open(self) -> ProcessPool:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["pipeline.draw"])
+        context.set_forkserver_preload(["pipeline.workers", "pipeline.draw"])
         # A signal to the process group is for the run to handle: its workers go on until it stops them.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
         try:
