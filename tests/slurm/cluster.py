@@ -63,6 +63,7 @@ class Cluster:
         self.folder = folder
         self._most = max_array_size
         self._daemons: list[subprocess.Popen[bytes]] = []
+        self._waiting: dict[str, float] = {}
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
         sbin = "/usr/sbin:/sbin"
         self.environment = {
@@ -129,8 +130,11 @@ class Cluster:
             "squeue", "--noheader", "--array", "--states=all", "--format=%i %T %r", f"--jobs={','.join(jobs)}"
         )
         found = [line.split(maxsplit=2) for line in listed.splitlines()]
-        for task, state, reason in found:
-            if (state, reason) == ("PENDING", "BeginTime"):
+        waiting = {task for task, state, reason in found if (state, reason) == ("PENDING", "BeginTime")}
+        self._waiting = {task: self._waiting.get(task, time.monotonic()) for task in waiting}
+        for task, since in self._waiting.items():
+            # A node refuses a job that it ended in the same second, and Slurm takes that for the job's end.
+            if time.monotonic() - since > 3:
                 self._works("scontrol", "update", f"jobid={task}", "StartTime=now")
         return [state for _, state, _ in found]
 
