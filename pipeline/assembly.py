@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -155,8 +156,11 @@ class Assembly:
             / "logs"
             / f"engine-{self._begun:%Y-%m-%dT%H-%M-%S}{shard}-{{}}.log",
         )
-        engine = base.build(self._engine_name, self.settings.engine, brief)
-        self.engine = self._stack.enter_context(engine)
+        # A second's work, for which the engine would wait later; while the model loads it costs nothing.
+        warm_up = threading.Thread(target=ledger.warm_up, name="warm-up")
+        warm_up.start()
+        self.engine = self._stack.enter_context(base.build(self._engine_name, self.settings.engine, brief))
+        warm_up.join()  # py3langid must not be used while it is set up
         return self.engine
 
     @property

@@ -105,6 +105,13 @@ def _classifier() -> Callable[[str], tuple[str, float]]:
     return classify
 
 
+def warm_up() -> None:
+    """Import what the first pages' rows need; pyarrow imports pandas when it writes them."""
+    import pandas  # noqa: F401
+
+    _classifier()
+
+
 def detect_language(text: str) -> str | None:
     """Return the ISO 639-1 code of the language that a text is most likely in; None for a few words."""
     letters = sum(character.isalpha() for character in text)

@@ -67,7 +67,7 @@ class Pool:
         while True:
             try:
                 return self._pool, self._pool.schedule(function, args=args, timeout=timeout)
-            except RuntimeError:  # it broke
+            except RuntimeError:  # that pool is broken
                 self._reopen()
 
     def _reopen(self) -> None:
