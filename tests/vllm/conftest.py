@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,8 +25,8 @@ HERE = Path(__file__).parent
 # In every process that vLLM starts: the shim for torchvision, and this folder's scheduler.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE / "shim"), str(HERE), os.environ.get("PYTHONPATH", "")])
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
-sys.path.insert(0, str(HERE / "shim"))
-import sitecustomize  # noqa: E402, F401
+# And in this one, where the system's own sitecustomize may have come first. SHIM keeps what it declares.
+SHIM = runpy.run_path(str(HERE / "shim" / "sitecustomize.py"))
 
 TINY = [
     "engine=vllm",
