@@ -74,9 +74,9 @@ class Pool:
         self._lives -= 1
         if self._lives < 0:
             raise WorkersLost(
-                "worker processes die before they have done anything, several times in a row: look in the"
-                " system's log for who killed them (out of memory?); fewer of them need less"
-                " (raster.workers, engine.workers)"
+                "worker processes die before they have done anything, several times in a row: what they"
+                " printed says why, or the system's log (out of memory? fewer of them need less:"
+                " raster.workers, engine.workers)"
             )
         self.close()
         self._pool = self._open()

@@ -9,6 +9,7 @@ try:
 except ImportError:
     pass
 else:
-    _operators = torch.library.Library("torchvision", "DEF")
-    _operators.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _operators.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    if not hasattr(torch.ops.torchvision, "nms"):
+        _operators = torch.library.Library("torchvision", "DEF")
+        _operators.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _operators.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
