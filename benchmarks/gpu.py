@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import pickle
@@ -396,7 +397,7 @@ def decode(host: vllm_host.Host) -> dict[str, float]:
 
 
 class Utilization:
-    """The share of time in which a GPU ran nothing, as its driver reports it."""
+    """When a GPU ran nothing, as its driver reports it ten times a second."""
 
     def __enter__(self) -> Utilization:
         self._process = None
@@ -418,23 +419,39 @@ class Utilization:
             self._process.terminate()
             self._process.wait()
 
-    def shares(self) -> dict[str, float]:
-        """Return the shares between the first and the last sign of work, mean over GPUs; empty without a GPU.
+    def shares(self) -> dict[str, Any]:
+        """Return how the time went, mean over GPUs; empty without a GPU.
 
-        `idle`: of the time, in which nothing ran, however shortly. `stopped`: of the tenths of a second,
-        in which nothing ran at all.
+        `before`, `after`: seconds without work at the start and the end. Between these, `idle`: the share of
+        the time in which nothing ran, however shortly; `stopped`: the share of the tenths of a second in
+        which nothing ran at all; `quiet`: where the first GPU ran less than half, as (second, seconds).
         """
         self._file.seek(0)
-        rows = [line.split(",") for line in self._file.read().splitlines() if line.count(",") == 1]
-        idle, stopped = [], []
-        for index in {row[0] for row in rows}:
-            values = [int(value) for name, value in rows if name == index]
+        lines = [line.split(",") for line in self._file.read().splitlines() if line.count(",") == 1]
+        found = []
+        for index in sorted({index for index, _ in lines}):
+            values = [int(value) for name, value in lines if name == index]
             busy = [place for place, value in enumerate(values) if value]
             if busy:
                 between = values[busy[0] : busy[-1] + 1]
-                idle.append(1 - statistics.mean(between) / 100)
-                stopped.append(between.count(0) / len(between))
-        return {"idle": statistics.mean(idle), "stopped": statistics.mean(stopped)} if idle else {}
+                found.append(
+                    {
+                        "before": busy[0] / 10,
+                        "after": (len(values) - 1 - busy[-1]) / 10,
+                        "idle": 1 - statistics.mean(between) / 100,
+                        "stopped": between.count(0) / len(between),
+                        "quiet": _quiet(values, range(busy[0], busy[-1] + 1)),
+                    }
+                )
+        if not found:
+            return {}
+        means = {name: statistics.mean(one[name] for one in found) for name in found[0] if name != "quiet"}
+        return means | {"quiet": found[0]["quiet"]}
+
+
+def _quiet(values: Sequence[int], places: Iterable[int]) -> list[tuple[float, float]]:
+    runs = [(low, list(run)) for low, run in itertools.groupby(places, lambda place: values[place] < 50)]
+    return [(run[0] / 10, len(run) / 10) for low, run in runs if low]
 
 
 # ---- models, pages, rates ----
