@@ -90,7 +90,21 @@ class Pool:
             multiprocessing.forkserver.ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return ProcessPool(context=context, **self._given)
+        return _Pool(context=context, **self._given)
+
+
+class _Pool(ProcessPool):  # type: ignore[misc]  # not annotated
+    def _stop_pool(self) -> None:
+        # pebble unlinks the semaphores before it ends the workers, one after the other: one that is just
+        # starting then prints a traceback, because it misses them.
+        if self._pool_manager_loop is not None:
+            self._pool_manager_loop.join()  # it starts workers
+        living = list(self._pool_manager.worker_manager.workers.values())
+        for worker in living:
+            worker.kill()
+        for worker in living:
+            worker.join()
+        super()._stop_pool()
 
 
 class Task:

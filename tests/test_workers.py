@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -67,3 +70,22 @@ def test_a_task_too_long_and_one_that_fails_are_told_apart(pool: workers.Pool) -
         slow.result()
     with pytest.raises(ValueError, match="invalid literal"):
         bad.result()
+
+
+def test_a_pool_closed_while_its_workers_start_prints_nothing(tmp_path: Path) -> None:
+    # In a process of its own: workers print to where the one printed that first opened a pool.
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import itertools, time\n"
+        "from pipeline import workers\n"
+        "late = itertools.count()\n"
+        "class OneAfterTheOther:\n"
+        "    def __reduce__(self): return time.sleep, (0.01 * next(late),)\n"
+        "if __name__ == '__main__':\n"
+        "    pool = workers.Pool(24, 100, repr, [OneAfterTheOther()])\n"
+        "    pool.schedule(int, ['1'], timeout=60)\n"
+        "    pool.close()\n"
+        "    time.sleep(0.5)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stderr == ""
