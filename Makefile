@@ -24,12 +24,13 @@ test-vllm: $(VENV)-vllm/ready
 	$(VENV)-vllm/bin/python -m pytest -W default tests/vllm  # the libraries of vLLM warn while they are imported
 
 # Jobs on a real Slurm of this machine's own: munge, slurmctld and four slurmd, on loopback, started by the tests.
-# As root, missing packages are installed (Debian or Ubuntu); others ask for them.
+# As root, missing packages are installed (Debian or Ubuntu) and scrontab, which they lack, is built; others ask for them.
 SLURM := slurmctld slurmd squeue munged
 test-slurm: $(VENV)/ready-dev
 	PATH="$$PATH:/usr/sbin:/sbin"; for each in $(SLURM); do command -v $$each > /dev/null || missing=1; done; \
 	[ -z "$$missing" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 	  --no-install-recommends slurmctld slurmd slurm-client munge; }
+	command -v scrontab > /dev/null || [ -x $(VENV)/slurm/scrontab ] || tests/slurm/scrontab.sh $(VENV)/slurm/scrontab
 	$(BIN)/python -m pytest tests/slurm
 
 # The packaged torchvision is built for CUDA: tests/vllm/shim lets it be imported. torchaudio would not be.

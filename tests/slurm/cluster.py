@@ -1,6 +1,6 @@
 """A private Slurm on this machine: the real daemons, four nodes of eight counted GPUs, nothing confined.
 
-Needs the commands munged, slurmctld and slurmd, and a host name that stands for a loopback address.
+Needs the commands munged, slurmctld, slurmd and scrontab, and a host name that stands for a loopback address.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import secrets
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,7 @@ SchedulerParameters=batch_sched_delay=0,bf_interval=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SlurmctldParameters=preempt_send_user_signal
+ScronParameters=enable
 MinJobAge=3600
 MaxArraySize={most}
 KillWait=5
@@ -65,11 +67,11 @@ class Cluster:
         self._daemons: list[subprocess.Popen[bytes]] = []
         self._waiting: dict[str, float] = {}
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
-        sbin = "/usr/sbin:/sbin"
+        built = Path(sys.prefix) / "slurm"  # scrontab, where no package has it
         self.environment = {
             **os.environ,
             "SLURM_CONF": str(folder / "slurm.conf"),
-            "PATH": f"{os.environ['PATH']}:{sbin}",
+            "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin:{built}",
         }
 
     def up(self) -> None:

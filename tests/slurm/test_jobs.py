@@ -224,51 +224,81 @@ def test_a_shard_that_fails_is_named_and_submitting_again_does_only_that(job: Jo
 
 
 def test_three_nights(job: Job) -> None:
-    """The command of jobs/nightly.scrontab, as Slurm's cron runs it."""
-    line = next(
-        line
-        for line in (REPOSITORY / "jobs" / "nightly.scrontab").read_text().splitlines()
-        if line[:1].isdigit()
-    )
-    command = line.split(maxsplit=5)[5]
+    """jobs/nightly.scrontab in Slurm's own cron, with a night a minute and documents that come, change and go."""
+    schedule = (REPOSITORY / "jobs" / "nightly.scrontab").read_text()
     for given, here in {
         "/opt/docbatch/bin/python": sys.executable,
         "/opt/docbatch-src": str(REPOSITORY),
         "/data/reports": str(job.folder / "in"),
         "/runs/reports": str(job.output),
+        "0 22 * * *": "* * * * *",
+        "shards=4": shlex.join(["shards=4", *SMALL]),
     }.items():
-        assert given in command
-        command = command.replace(given, shlex.quote(here))
-    command = command.replace("shards=4", shlex.join(["shards=4", *SMALL]))
-
-    def night() -> int:
-        """Return how many answers were new."""
-        bare = {key: job.cluster.environment[key] for key in ("PATH", "SLURM_CONF", "HOME")}
-        subprocess.run(["/bin/sh", "-c", command], env=bare, cwd="/", check=True, capture_output=True)
-        jobs = [line.split()[1] for line in (job.output / "_journal" / "jobs").read_text().splitlines()]
-        overlapping = subprocess.run(
-            ["/bin/sh", "-c", command], env=bare, cwd="/", check=True, capture_output=True, text=True
-        )
-        assert "of an earlier submission are not over" in overlapping.stderr
-        job.cluster.wait(*jobs)
-        assert set(job.cluster.states(*jobs)) == {"COMPLETED"}
-        return sum(shard.answers for shard in job.status().shards)
-
+        assert given in schedule
+        schedule = schedule.replace(given, here)
+    job.output.mkdir(parents=True)
     library(job.folder / "in", 12)
-    assert night() == 12
-    first = job.table().set_index("source")
+    (job.folder / "scrontab").write_text(schedule)
+    job.cluster.run("scrontab", str(job.folder / "scrontab"))
+    try:
+        nights(job)
+    finally:
+        job.cluster.run("scrontab", "-r")
+
+
+def nights(job: Job) -> None:
+    """Let nights pass, and look at each morning's tables."""
+
+    def pass_until(published: Callable[[pd.DataFrame], bool]) -> pd.DataFrame:
+        """Wait for a night after which the table is as it should be."""
+        end = time.monotonic() + 240
+        while time.monotonic() < end:
+            night(job)
+            if published(found := job.table().set_index("source")):
+                return found
+        raise AssertionError(f"no night has done it; see {job.output}")
+
+    first = pass_until(lambda table: len(table) == 12)
     write_pdf(job.folder / "in" / "new.pdf", "A new report.")
     write_pdf(job.folder / "in" / "0" / "000.pdf", "A report that was corrected.")
     (job.folder / "in" / "1" / "001.pdf").unlink()
-    assert night() == 2
-    second = job.table().set_index("source")
-    assert set(second.index) == set(first.index) - {"1/001.pdf"} | {"new.pdf"}
-    assert second.loc["0/000.pdf", "document_id"] != first.loc["0/000.pdf", "document_id"]
+    names = set(first.index) - {"1/001.pdf"} | {"new.pdf"}
+    changed = first.loc["0/000.pdf", "document_id"]
+    second = pass_until(
+        lambda table: set(table.index) == names and table.loc["0/000.pdf", "document_id"] != changed
+    )
     same = sorted(set(first.index) - {"1/001.pdf", "0/000.pdf"})
     assert (second.loc[same, "created_at"] == first.loc[same, "created_at"]).all()
+    assert (second["status"] == "ok").all()
     before = {file: file.read_bytes() for file in job.output.glob("*/shard-*.parquet")}
-    assert night() == 0
+    night(job)
     assert {file: file.read_bytes() for file in job.output.glob("*/shard-*.parquet")} == before
+
+
+def night(job: Job) -> None:
+    """Wait for the next submission of the schedule and for the end of its jobs."""
+    noted = job.output / "_journal" / "jobs"
+    earlier = noted.read_text() if noted.exists() else ""
+    end = time.monotonic() + 150
+    while "publish" not in (found := noted.read_text() if noted.exists() else "") or found == earlier:
+        assert time.monotonic() < end, f"the schedule submitted nothing; see {job.output}"
+        time.sleep(0.3)
+    jobs = [line.split()[1] for line in found.splitlines()]
+    job.cluster.wait(*jobs)
+    assert set(job.cluster.states(*jobs)) == {"COMPLETED"}
+
+
+def test_a_night_that_is_not_over_is_left_to_finish(job: Job) -> None:
+    """The command of the schedule, while the jobs of the night before still run."""
+    long_work(job.folder / "in", 12)
+    jobs = job.submitted("shards=1")
+    noted = (job.output / "_journal" / "jobs").read_text()
+    again = job.submit("shards=1")
+    assert again.returncode == 3
+    assert "of an earlier submission are not over" in again.stderr
+    assert (job.output / "_journal" / "jobs").read_text() == noted
+    job.cluster.wait(*(name for names in jobs.values() for name in names))
+    assert len(job.table()) == 12
 
 
 def test_launcher_slurm(job: Job) -> None:
