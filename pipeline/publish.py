@@ -2,7 +2,7 @@
 
 Takes the same overrides as the plan and its tasks. The journals of all shards become the tables that analysts
 read, each replaced whole. What is missing is named, shard by shard, and makes the exit status 1; what is
-there is published all the same. `summary.md` in the output tells both.
+there is published all the same. `summary.md` in the output tells both; `report.html` is a page to look at.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import journal, shards, source
+from pipeline import journal, report, shards, source
 from pipeline.assembly import Assembly
 from pipeline.config import RunSettings
 from pipeline.errors import PipelineError
@@ -74,7 +74,8 @@ def publish(settings: RunSettings) -> Published:
         summary = replace(run.summary)  # its time is that of the tasks, not of publishing
     published = Published(summary, {shard: (answers[shard], inputs[shard]) for shard in inputs})
     with journal.disk_errors(output):
-        journal.write_text(output / "summary.md", report(published, settings, plan))
+        journal.write_text(output / "summary.md", summarize(published, settings, plan))
+    report.write(output)
     return published
 
 
@@ -86,7 +87,7 @@ def complaints(published: Published, output: Path) -> list[str]:
     ]
 
 
-def report(published: Published, settings: RunSettings, plan: shards.Plan) -> str:
+def summarize(published: Published, settings: RunSettings, plan: shards.Plan) -> str:
     """Return what was published, what is missing and what each shard took, as Markdown."""
     output = Path(settings.output)
     summary = published.summary

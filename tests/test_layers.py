@@ -54,6 +54,7 @@ HOMES = {
     "omegaconf": {"run"},
     "pebble": {"workers", "raster"},
     "tqdm": {"progress"},
+    "jinja2": {"report"},
     "vllm": {"engines.vllm_host"},
     "huggingface_hub": {"engines.preflight", "fetch"},
 }

@@ -224,7 +224,7 @@ def test_a_shard_that_fails_is_named_and_submitting_again_does_only_that(job: Jo
 
 
 def test_three_nights(job: Job) -> None:
-    """jobs/nightly.scrontab in Slurm's own cron, with a night a minute and documents that come, change and go."""
+    """jobs/nightly.scrontab in Slurm's own cron, a night a minute: documents come, change and go."""
     schedule = (REPOSITORY / "jobs" / "nightly.scrontab").read_text()
     for given, here in {
         "/opt/docbatch/bin/python": sys.executable,
