@@ -35,7 +35,7 @@ import pymupdf
 from pipeline import order
 from pipeline.assembly import Assembly
 from pipeline.config import ModelSettings, RunSettings
-from pipeline.engines import base, vllm, vllm_host
+from pipeline.engines import base, replica, vllm, vllm_host
 from pipeline.engines.vllm_host import Prompt
 from pipeline.plan import prefill_flops
 from pipeline.records import Chunk, Request
@@ -211,7 +211,7 @@ class Benchmark:
         """Return prompts with their tokens, as the pipeline writes them."""
         requests = [r for chunk in self.rendered(name, size, count) for r in chunk.requests]
         engine = self.settings("main", self.folder("none", 1, 1)).engine
-        return [(vllm._prompt(vllm._Work(r, 0, 0), engine), r.prompt_tokens) for r in requests]
+        return [(replica.write_prompt(replica.Work(r, 0, 0), engine), r.prompt_tokens) for r in requests]
 
     # ---- what is measured ----
 

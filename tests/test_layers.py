@@ -34,6 +34,7 @@ LAYERS = [
         "engines.guide",
         "engines.passages",
         "engines.preflight",
+        "engines.replica",
         "engines.vllm",
         "engines.vllm_host",
     },

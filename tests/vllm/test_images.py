@@ -13,7 +13,7 @@ from vllm.renderers import ChatParams, renderer_from_config
 from pipeline import order, tokens
 from pipeline.assembly import Assembly
 from pipeline.config import RunSettings
-from pipeline.engines import base, vllm, vllm_host
+from pipeline.engines import base, replica, vllm, vllm_host
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073])  # of CLIP, with which Pixtral was trained
 DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711])
@@ -38,7 +38,7 @@ def test_images_arrive_unchanged_and_in_order(
             for chunk in window:
                 asked, _ = run._settle(chunk)
                 for request in asked:
-                    prompt = vllm._prompt(vllm._Work(request, 0, 0), given.engine)
+                    prompt = replica.write_prompt(replica.Work(request, 0, 0), given.engine)
                     _, (rendered,) = renderer.render_chat(
                         [host._conversation(prompt)],
                         ChatParams(chat_template_kwargs={"add_generation_prompt": True, "tokenize": True}),
