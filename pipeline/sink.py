@@ -18,7 +18,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,16 +27,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline import columns, journal, lock, wanted
+from pipeline import columns, journal, lock, published, rows
 from pipeline.config import ShardSettings, SinkSettings
 from pipeline.errors import OutputError
 from pipeline.journal import Journal, disk_errors
 from pipeline.records import Answer, Cell, Completion, Document, DocumentRow, Failure, Request, Subject
-from pipeline.wanted import Row, Wanted
+from pipeline.rows import Row
+from pipeline.wanted import Wanted
 
 _TABLES = ("requests", "documents", "answers")
 _WHOLE = "shard-0000-of-0001"
-_BATCH_ROWS = 8192
 
 
 class Tables:
@@ -127,63 +127,28 @@ class Tables:
 
     def inputs(self) -> tuple[int, int]:
         """Count the current inputs that could be read whole, and those that could not."""
-        rows = [self._documents[source] for source in self._wanted.sources if source in self._documents]
-        ok = sum(row["status"] == "ok" for row in rows)
-        return ok, len(rows) - ok
+        known = [self._documents[source] for source in self._wanted.sources if source in self._documents]
+        ok = sum(row["status"] == "ok" for row in known)
+        return ok, len(known) - ok
 
     def outcome(self) -> tuple[int, Counter[str]]:
         """Count the wanted rows: how many are ok, and how many failed by error code."""
         ok, failed = 0, Counter[str]()
-        for answer_id, rows in self._wanted.cells():
+        for answer_id, count in self._wanted.cells():
             if answer_id in self._finished:
-                ok += rows
+                ok += count
             elif answer_id in self._failed:
-                failed[self._failed[answer_id][0]] += rows
+                failed[self._failed[answer_id][0]] += count
         return ok, failed
 
     def add_request(self, request: Request, completion: Completion) -> None:
-        failure = completion.failure
-        self._buffer["requests"].append(
-            {
-                "request_id": request.request_id,
-                "answer_id": request.cell.answer_id,
-                "document_id": request.cell.subject.document_id,
-                "source": request.cell.subject.source,
-                "question_id": request.cell.question.question_id,
-                "kind": request.kind,
-                "pages": [page.ordinal for page in request.pages],
-                "text": completion.text,
-                **_status(failure),
-                "finish_reason": completion.finish_reason,
-                "counted_tokens": request.prompt_tokens,
-                "prompt_tokens": completion.prompt_tokens,
-                "cached_tokens": completion.cached_tokens,
-                "output_tokens": completion.output_tokens,
-                "confidence": completion.confidence,
-                "engine_seconds": completion.engine_seconds,
-                **{key: self._stamp[key] for key in ("model", "engine", "task", "run_id")},
-                "created_at": dt.datetime.now(dt.UTC),
-            }
-        )
+        self._buffer["requests"].append(rows.of_request(request, completion, self._stamp))
 
     def add_document(self, row: DocumentRow) -> None:
-        document = row.document
-        new: Row = {
-            "document_id": document.document_id,
-            "source": document.source,
-            "kind": document.kind,
-            "bytes": document.bytes,
-            "pages": row.pages,
-            "text_layer_pages": row.text_layer_pages,
-            "blank_pages": row.blank_pages,
-            "languages": list(row.languages),
-            **_status(row.failure),
-            "duplicate_of": document.duplicate_of,
-            "raster_seconds": row.raster_seconds,
-        }
-        old = self._documents.get(document.source)
+        source, new = row.document.source, rows.of_document(row)
+        old = self._documents.get(source)
         if old is None or any(old[key] != new[key] for key in new if key != "raster_seconds"):
-            self._documents[document.source] = new
+            self._documents[source] = new
             self._buffer["documents"].append(new)
 
     def repeat_document(self, document: Document, original: Row) -> None:
@@ -207,42 +172,7 @@ class Tables:
         # An error that repeats keeps its first row: a run that learns nothing new changes no file.
         if failure and self._failed.get(cell.answer_id) == (failure.code, failure.message):
             return
-        subject, question = cell.subject, cell.question
-        fields = answer.fields or {}
-        self._buffer["answers"].append(
-            {
-                "answer_id": cell.answer_id,
-                "document_id": subject.document_id,
-                "source": subject.source,
-                "scope": subject.scope,
-                "page": subject.page,
-                "question_id": question.question_id,
-                "question": question.text,
-                **_status(failure),
-                "answer": answer.answer,
-                "fields": json.dumps(fields, ensure_ascii=False) if answer.fields is not None else None,
-                "evidence_pages": list(answer.evidence_pages),
-                "evidence_found": answer.evidence_found,
-                "pages_total": subject.pages_total or None,
-                "pages_read": answer.pages_read,
-                "requests": answer.requests,
-                "finish_reason": answer.finish_reason,
-                "confidence": answer.confidence,
-                "needs_review": answer.needs_review,
-                "prompt_tokens": answer.prompt_tokens,
-                "cached_tokens": answer.cached_tokens,
-                "output_tokens": answer.output_tokens,
-                "engine_seconds": answer.engine_seconds,
-                **self._stamp,
-                "created_at": dt.datetime.now(dt.UTC),
-                "gold_answer": question.gold_answer,
-                "gold_page": question.gold_page,
-                **{
-                    f"field_{name}": columns.value(fields.get(name), kind)
-                    for name, kind in self._field_kinds.items()
-                },
-            }
-        )
+        self._buffer["answers"].append(rows.of_answer(answer, self._stamp, self._field_kinds))
         if failure is None:
             self._finished.add(cell.answer_id)
             self._failed.pop(cell.answer_id, None)
@@ -289,7 +219,7 @@ class Tables:
             parts = self._parts()
             if complete and all(self._is_current(name, parts) for name in _TABLES):
                 return
-            kept = {name: self._publish_aside(name, parts, complete) for name in _TABLES}
+            kept = {name: self._write_aside(name, parts, complete) for name in _TABLES}
             rest = {name: journal.concatenate(tables) for name, tables in kept.items() if tables}
             if rest:  # journaled before the published file that held them is replaced
                 self._journal.write(rest, rolled=True)
@@ -413,15 +343,7 @@ class Tables:
             return
         table = pq.read_table(file).filter(pa.array([answer_id not in self._finished for answer_id in ids]))
         for row in table.filter(pc.equal(table["status"], "ok")).to_pylist():
-            self._reusable[row["request_id"]] = Completion(
-                text=row["text"],
-                finish_reason=row["finish_reason"],
-                prompt_tokens=row["prompt_tokens"],
-                cached_tokens=row["cached_tokens"],
-                output_tokens=row["output_tokens"],
-                confidence=row["confidence"],
-                engine_seconds=row["engine_seconds"],
-            )
+            self._reusable[row["request_id"]] = rows.to_completion(row)
 
     def _parts(self) -> list[Path]:
         """List the journal parts that this run reads, oldest first."""
@@ -435,83 +357,19 @@ class Tables:
 
     def _files(self, name: str, parts: Sequence[Path]) -> list[Path]:
         """Return the files of a table, oldest first."""
-        published = self._published(name)
-        return [*([published] if published.exists() else []), *journal.files(name, parts)]
-
-    def _publish_aside(self, name: str, parts: Sequence[Path], complete: bool) -> list[pa.Table]:
-        """Write one table beside its place; return the rows left out, for the journal to keep."""
-        files = self._files(name, parts)
         target = self._published(name)
-        latest = _latest_rows(files, _KEYS[name])
-        written = [pq.read_schema(file) for file in files]
-        schema = pa.unify_schemas([columns.schema(name, self._field_kinds), *written]).remove_metadata()
-        kept: list[pa.Table] = []
-        with pq.ParquetWriter(journal.aside(target), schema, compression="zstd") as writer:
-            for file, mask in zip(files, latest, strict=True):
-                for table, wanted in self._sorted_out(name, file, mask, complete):
-                    table = columns.conform(table, schema)
-                    chosen, rest = table.filter(wanted), table.filter(pc.invert(wanted))
-                    if name != "documents" and rest.num_rows:
-                        kept.append(rest)
-                    if name == "answers":
-                        chosen = self._wanted.expand(chosen, schema)
-                    if chosen.num_rows:
-                        writer.write_table(chosen, row_group_size=_BATCH_ROWS)
-        journal.sync(journal.aside(target))
-        return kept
+        return [*([target] if target.exists() else []), *journal.files(name, parts)]
 
-    def _sorted_out(
-        self, name: str, file: Path, latest: Sequence[bool], complete: bool
-    ) -> Iterator[tuple[pa.Table, pa.Array]]:
-        """Yield a file's newest rows in batches, with which of them are to be published."""
-        start = 0
-        parquet = pq.ParquetFile(file)
-        for batch in parquet.iter_batches(batch_size=_BATCH_ROWS):
-            table = pa.Table.from_batches([batch])
-            mask = pa.array(latest[start : start + table.num_rows], pa.bool_())
-            start += table.num_rows
-            table = table.filter(mask)
-            published = (self._wanted.publishes(name, row, complete) for row in wanted.rows(table))
-            yield table, pa.array(list(published), pa.bool_())
+    def _write_aside(self, name: str, parts: Sequence[Path], complete: bool) -> list[pa.Table]:
+        target, files = self._published(name), self._files(name, parts)
+        return published.write_aside(name, target, files, self._field_kinds, self._wanted, complete)
 
     def _is_current(self, name: str, parts: Sequence[Path]) -> bool:
-        """Tell whether publishing again would change nothing: no row is wanted of those in the journal."""
-        target = self._published(name)
-        if not target.exists():
-            return False
-        own = columns.schema(name, self._field_kinds)
-        if not set(own.names) <= set(pq.read_schema(target).names):
-            return False
-        for file in journal.files(name, parts):
-            keys = wanted.rows(pq.read_table(file, columns=wanted.KEYS[name]))
-            if any(self._wanted.publishes(name, row, complete=True) for row in keys):
-                return False
-        return self._wanted.is_met_by(name, pq.read_table(target, columns=wanted.key_columns(name)))
-
-
-_KEYS = {"answers": "answer_id", "documents": "source", "requests": "request_id"}
+        journaled = journal.files(name, parts)
+        return published.is_current(name, self._published(name), journaled, self._field_kinds, self._wanted)
 
 
 def shard_name(shard: ShardSettings) -> str:
     """Return what a shard's files and its journal are called."""
     kind = "planned" if shard.planned else "shard"
     return f"{kind}-{shard.index:04d}-of-{shard.count:04d}"
-
-
-def _latest_rows(files: Sequence[Path], key: str) -> list[list[bool]]:
-    """Return, per file, which rows are the newest with their key; files are given oldest first."""
-    seen: set[str] = set()
-    masks = []
-    for file in reversed(files):
-        mask = []
-        for value in reversed(pq.read_table(file, columns=[key])[key].to_pylist()):
-            mask.append(value not in seen)
-            seen.add(value)
-        masks.append(mask[::-1])
-    return masks[::-1]
-
-
-def _status(failure: Failure | None) -> Row:
-    if failure is None:
-        return {"status": "ok", "error_code": None, "error": None}
-    return {"status": "error", "error_code": failure.code, "error": failure.message}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pyarrow as pa
 
 from pipeline.records import Cell, Document, Subject
+from pipeline.rows import Row
 
-Row = dict[str, Any]
 _PLACE = ("source", "question_id", "gold_answer", "gold_page")
 KEYS = {
     "answers": ["answer_id", "source", "document_id", "task"],

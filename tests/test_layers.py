@@ -11,8 +11,9 @@ PACKAGE = Path(__file__).parent.parent / "pipeline"
 LAYERS = [
     {"records", "errors", "config"},
     {"columns", "draw", "workers", "lock"},
-    {"journal", "wanted"},
-    {"shards"},
+    {"journal", "rows"},
+    {"wanted"},
+    {"published", "shards"},
     {
         "source",
         "raster",
@@ -48,7 +49,7 @@ HOMES = {
     "pymupdf": {"draw"},
     "pymupdf4llm": {"engines.embedded"},
     "mistral_common": {"tokens"},
-    "pyarrow": {"columns", "journal", "shards", "sink", "wanted"},
+    "pyarrow": {"columns", "journal", "published", "shards", "sink", "wanted"},
     "rapidocr": {"engines.embedded"},
     "bm25s": {"engines.passages"},
     "hydra": {"run"},
