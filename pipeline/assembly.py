@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
-import importlib.metadata
 import json
 import logging
 import os
-import sys
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -18,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pipeline import (
+    account,
     draw,
     ledger,
     pack,
@@ -31,6 +28,7 @@ from pipeline import (
     source,
     task,
     tokens,
+    writer,
 )
 from pipeline.config import RunSettings
 from pipeline.engines import base
@@ -44,7 +42,6 @@ from pipeline.records import (
     Failure,
     Outline,
     Page,
-    Question,
     Request,
     Subject,
     Summary,
@@ -55,8 +52,6 @@ from pipeline.records import (
 
 log = logging.getLogger("pipeline")
 
-_PACKAGES = ("docbatch", "vllm", "torch", "pymupdf", "mistral_common", "pyarrow", "pillow", "rapidocr")
-
 
 class Assembly:
     """The open parts of a run. Use as a context manager."""
@@ -66,9 +61,7 @@ class Assembly:
     ) -> None:
         """`found` are the inputs where a `plan` says which; otherwise `settings` do."""
         self.settings = settings
-        self.summary = Summary()
         self._plan = plan
-        self._packages = _versions(_PACKAGES)
         self._earlier: list[dict[str, Any]] = []
         self._questions = task.questions(settings.task)
         self._envelope = task.envelope(settings.task)
@@ -76,8 +69,8 @@ class Assembly:
         self._engine_name, reason = base.choose(settings.engine, settings.model)
         self._identity = base.identity(self._engine_name, settings.model)
         log.info("engine=%s: %s", self._engine_name, reason)
-        self._run_id = uuid.uuid4().hex
-        self._begun = dt.datetime.now(dt.UTC)
+        self._account = account.Account(settings, self._engine_name, self._identity)
+        self.summary = self._account.summary
         self._asked: set[str] = set()
         self._turns: dict[str, int] = {}
         self._left: Counter[int] = Counter()
@@ -94,17 +87,20 @@ class Assembly:
                 "model": self._identity,
                 "engine": self._engine_name,
                 "task": settings.task.name,
-                "run_id": self._run_id,
+                "run_id": self._account.run_id,
                 "settings_hash": self.settings_hash,
             }
             kinds = task.field_kinds(settings.task)
             self.tables = building.enter_context(
-                sink.Tables(output, settings.shard, settings.sink, stamp, kinds, self._begun)
+                sink.Tables(output, settings.shard, settings.sink, stamp, kinds, self._account.begun)
             )
             self._system = prompt.fill_system_prompt(template, settings.model.name, self.tables.first_date())
-            self._counter = tokens.TokenCounter(settings.model, self._system)
+            counter = tokens.TokenCounter(settings.model, self._system)
+            self._writer = writer.Writer(settings.task, self._envelope, counter)
             place = fingerprint(output.resolve(), sink.shard_name(settings.shard))
-            scratch = raster.scratch_folder(settings.raster.scratch, f"docbatch-{place}-{self._run_id[:8]}")
+            scratch = raster.scratch_folder(
+                settings.raster.scratch, f"docbatch-{place}-{self._account.run_id[:8]}"
+            )
             geometry = draw.Geometry(settings.model.image_max_px, settings.model.image_patch_px)
             self.rasterizer = building.enter_context(raster.Rasterizer(settings.raster, geometry, scratch))
             self.progress = building.enter_context(progress.Progress(self.summary))
@@ -114,13 +110,13 @@ class Assembly:
                 evidence=settings.task.evidence,
                 answer_field=settings.task.answer_field,
                 review_below=settings.engine.review_below,
-                write_merge=self._write_merge,
-                write_again=self._write_again,
+                write_merge=self._writer.merge,
+                write_again=self._writer.again,
                 room_tokens=self._prompt_room,
                 repair_attempts=0 if self._engine_name == "embedded" else settings.engine.repair_attempts,
             )
             stack.push(building.pop_all())
-        self._earlier = self._attempts_before()
+        self._earlier = account.attempts_before(self.tables.read_run(), self._plan_id)
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -154,7 +150,7 @@ class Assembly:
             scratch=self.rasterizer.scratch,
             log=Path(self.settings.output)
             / "logs"
-            / f"engine-{self._begun:%Y-%m-%dT%H-%M-%S}{shard}-{{}}.log",
+            / f"engine-{self._account.begun:%Y-%m-%dT%H-%M-%S}{shard}-{{}}.log",
         )
         # A second's work, for which the engine would wait later; while the model loads it costs nothing.
         warm_up = threading.Thread(target=ledger.warm_up, name="warm-up")
@@ -251,43 +247,17 @@ class Assembly:
     def _pack(self, subject: Subject, cells: Sequence[Cell]) -> Iterator[Chunk]:
         most_pages = min(self.settings.pack.max_images, self.settings.model.max_images)
         yield from pack.chunks(
-            subject, cells, self._page_cost(subject.scope), self._write_ask, most_pages, self._prompt_room
+            subject,
+            cells,
+            self._writer.page_cost(subject.scope),
+            self._writer.ask,
+            most_pages,
+            self._prompt_room,
         )
-
-    # ---- exact costs ----
 
     @property
     def _prompt_room(self) -> int:
         return self.settings.model.context_tokens - self.settings.task.max_output_tokens
-
-    def _page_cost(self, scope: str) -> pack.Cost:
-        def cost(page: Page) -> int:
-            return self._counter.text(prompt.label(page, scope)) + self._counter.image(
-                page.width_px, page.height_px
-            )
-
-        return cost
-
-    def _write_ask(self, cell: Cell) -> tuple[str, int]:
-        text = prompt.ask(cell.question, self.settings.task, self._envelope)
-        return text, self._counter.text(text) + self._counter.overhead
-
-    def _write_merge(self, question: Question, replies: Sequence[str]) -> tuple[str, int]:
-        text = prompt.merge(question, replies, self.settings.task, self._envelope)
-        return text, self._counter.merge(text)
-
-    def _write_again(self, request: Request, fault: str) -> tuple[str, int]:
-        text = prompt.again(request.prompt, fault)
-        if not request.pages:
-            return text, self._counter.merge(text)
-        more = self._counter.text(text) - self._counter.text(request.prompt)
-        return text, request.prompt_tokens + more
-
-    def _recount(self, request: Request) -> Request:
-        """Count a request again after pages that could not be rendered were left out."""
-        cost = self._page_cost(request.cell.subject.scope)
-        counted = sum(map(cost, request.pages)) + self._counter.text(request.prompt) + self._counter.overhead
-        return dataclasses.replace(request, prompt_tokens=counted)
 
     # ---- from chunks to answers ----
 
@@ -323,7 +293,9 @@ class Assembly:
             if (known := self.tables.completion(request)) is not None:
                 due += self._reduce(request, known)
             else:
-                unasked.append(self._recount(request) if len(request.pages) < len(chunk.pages) else request)
+                unasked.append(
+                    self._writer.recount(request) if len(request.pages) < len(chunk.pages) else request
+                )
         return unasked, due
 
     def _keep(self, request: Request, completion: Completion) -> list[Request]:
@@ -377,50 +349,14 @@ class Assembly:
         self.summary.reused = ok - self.summary.answered
         return self.summary
 
+    @property
+    def _plan_id(self) -> str | None:
+        return self._plan.plan_id if self._plan else None
+
     def record(self, state: str, error: str | None = None, **more: Any) -> None:
-        """Write run.json: how far the run is, settings, versions, counts, dates.
-
-        `state` is running, complete, incomplete (answers are missing), interrupted or failed.
-        """
-        if state == "running":
-            self.summary.seconds = (dt.datetime.now(dt.UTC) - self._begun).total_seconds()
-        self.tables.write_run(
-            {
-                "run_id": self._run_id,
-                "state": state,
-                "error": error,
-                "begun": self._begun.isoformat(),
-                "ended": dt.datetime.now(dt.UTC).isoformat(),
-                "plan_id": self._plan.plan_id if self._plan else None,
-                "job": os.environ.get("SLURM_JOB_ID"),
-                "node": os.environ.get("SLURMD_NODENAME"),
-                "earlier_attempts": self._earlier,
-                **more,
-                "prompt_date": self.tables.first_date().isoformat(),
-                "engine": self._engine_name,
-                "model": self._identity,
-                "model_license": self._license(),
-                "settings_hash": self.settings_hash,
-                "summary": dataclasses.asdict(self.summary),
-                "settings": dataclasses.asdict(self.settings),
-                "versions": {"python": sys.version.split()[0], **self._packages},
-            }
-        )
-
-    def _attempts_before(self) -> list[dict[str, Any]]:
-        """Return what earlier attempts at the same shard of the same plan did."""
-        before = self.tables.read_run()
-        if self._plan is None or before is None or before.get("plan_id") != self._plan.plan_id:
-            return []
-        kept = ("run_id", "state", "error", "begun", "ended", "job", "node", "summary")
-        return [*before["earlier_attempts"], {name: before[name] for name in kept}]
-
-    def _license(self) -> dict[str, str] | None:
-        """Return what the licence of the model asks to go with its output; None where no model wrote."""
-        model = self.settings.model
-        if self._engine_name == "embedded":
-            return None
-        return {"name": model.license, "url": model.license_url, "notice": model.notice.strip()}
+        """Write run.json: how far the run is, settings, versions, counts, dates."""
+        more |= {"prompt_date": self.tables.first_date().isoformat(), "settings_hash": self.settings_hash}
+        self.tables.write_run(self._account.at(state, error, self._plan_id, self._earlier, **more))
 
     def plan(self, count: int) -> str:
         """Divide what is left to do into `count` shards in plan.parquet, and return the plan as a table."""
@@ -462,13 +398,3 @@ class Assembly:
         asked = (given.name, given.scope, given.instruction, given.evidence, given.max_output_tokens)
         drawn = (model.image_max_px, model.image_patch_px)
         return fingerprint(*asked, json.dumps(self._envelope), *drawn, system_template, self._identity)
-
-
-def _versions(packages: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for name in packages:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return found

@@ -39,7 +39,7 @@ LAYERS = [
         "engines.vllm",
         "engines.vllm_host",
     },
-    {"plan", "show", "report", "evaluate"},
+    {"plan", "show", "report", "evaluate", "writer", "account"},
     {"assembly"},
     {"run"},
     {"check", "fetch", "status"},
