@@ -52,13 +52,22 @@ class Job(SimpleNamespace):
     folder: Path
     output: Path
     arguments: list[str]
+    environment: dict[str, str]
+    """Of its tasks, beside the cluster's."""
+
+    def pace(self, seconds: float) -> None:
+        """Let tasks take so long for a request at least: 60 pages are two, and a third that merges them."""
+        paced = self.folder / "paced-python"
+        paced.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).parent / "paced.py"} "$@"\n')
+        paced.chmod(0o755)
+        self.environment |= {"DOCBATCH_PYTHON": str(paced), "PACE_S": str(seconds)}
 
     def submit(self, *more: str) -> subprocess.CompletedProcess[str]:
         """Run jobs/submit.sh."""
         command = [str(REPOSITORY / "jobs" / "submit.sh"), *self.arguments, *more]
         return subprocess.run(
             command,
-            env=self.cluster.environment,
+            env=self.cluster.environment | self.environment,
             capture_output=True,
             text=True,
             check=False,
@@ -115,6 +124,7 @@ def job(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Jo
         folder=tmp_path,
         output=output,
         arguments=["input=in", "output=runs/out", *SMALL],
+        environment={},
     )
 
 

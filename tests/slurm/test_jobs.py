@@ -26,10 +26,12 @@ def library(folder: Path, count: int) -> None:
         write_pdf(folder / f"{number % 5}" / f"{number:03}.pdf", *texts)
 
 
-def long_work(folder: Path, count: int = 24) -> int:
-    """Write documents that take a task several seconds; return their pages."""
+def long_work(job: Job, count: int, request_s: float = 0.25) -> int:
+    """Write documents that take a task three requests, and so long, each; return their pages."""
     for number in range(count):
-        write_pdf(folder / f"{number:02}.pdf", *(f"Volume {number}, page {page}." * 9 for page in range(60)))
+        texts = (f"Volume {number}, page {page}." * 9 for page in range(60))
+        write_pdf(job.folder / "in" / f"{number:02}.pdf", *texts)
+    job.pace(request_s)
     return 60 * count
 
 
@@ -75,7 +77,7 @@ def test_two_hundred_documents_on_four_nodes(job: Job) -> None:
 
 
 def test_a_task_that_is_signalled_saves_is_queued_again_and_finishes(job: Job) -> None:
-    pages = long_work(job.folder / "in")
+    pages = long_work(job, 24)
     jobs = job.submitted("shards=2", "pack.window_tokens=1")
     job.until(lambda status: status.shards[0].state == "running" and status.shards[0].pages_done > 120)
     job.cluster.run("scancel", "--batch", "--signal=USR1", f"{jobs['answer'][0]}_0")
@@ -89,31 +91,28 @@ def test_a_task_that_is_signalled_saves_is_queued_again_and_finishes(job: Job) -
     table = job.table()
     assert len(table) == 24
     assert (table["status"] == "ok").all()
-    # A window is one document of two requests here; one is under way and one is rendered ahead.
+    # A window is one document here; one is under way and one is rendered ahead.
     assert pages <= job.pages_read() <= pages + 2 * 60
     assert set(job.cluster.states(*jobs["answer"], *jobs["publish"])) == {"COMPLETED"}
 
 
 def test_a_task_that_reaches_its_time_limit_goes_on_in_another_attempt(job: Job) -> None:
-    pages = long_work(job.folder / "in", 400)
-    job.cluster.environment["DOCBATCH_ANSWER_OPTIONS"] = "--time=1 --signal=B:USR1@30"
-    try:
-        jobs = job.submitted("shards=1", "pack.window_tokens=1")
-    finally:
-        del job.cluster.environment["DOCBATCH_ANSWER_OPTIONS"]
+    pages = long_work(job, 80, request_s=0.3)  # over a minute
+    job.environment["DOCBATCH_ANSWER_OPTIONS"] = "--time=1 --signal=B:USR1@30"
+    jobs = job.submitted("shards=1", "pack.window_tokens=1")
     job.cluster.wait(*jobs["answer"], *jobs["publish"], seconds=600)
     assert job.cluster.states(*jobs["answer"], *jobs["publish"]) == ["COMPLETED"] * 2
     (shard,) = job.status().shards
     log = job.log("answer-*.log")
     assert shard.attempts >= 2
     assert log.count("interrupted by SIGUSR1: finished work is saved") == shard.attempts - 1
-    assert len(job.table()) == 400
+    assert len(job.table()) == 80
     assert (job.table()["status"] == "ok").all()
     assert pages <= job.pages_read() <= pages + 2 * 60 * (shard.attempts - 1)
 
 
 def test_killed_tasks_and_a_lost_node_cost_no_row(job: Job) -> None:
-    long_work(job.folder / "in")
+    long_work(job, 24)
     jobs = job.submitted("shards=3", "pack.window_tokens=1")
     job.until(lambda status: all(shard.pages_done > 60 for shard in status.shards))
     cancelled, lost, killed = (f"{jobs['answer'][0]}_{shard}" for shard in range(3))
@@ -137,7 +136,7 @@ def test_killed_tasks_and_a_lost_node_cost_no_row(job: Job) -> None:
 
 def test_a_task_whose_earlier_copy_lives_on_takes_the_shard_over(job: Job) -> None:
     """As when slurmd is lost and the processes of its jobs are not: the older copy must stop by itself."""
-    long_work(job.folder / "in", 16)
+    long_work(job, 16)
     jobs = job.submitted("shards=1", "pack.window_tokens=1")
     job.until(lambda status: status.shards[0].pages_done > 60)
     older = task_process(job, 0)
@@ -172,7 +171,7 @@ def task_process(job: Job, shard: int) -> psutil.Process:
 
 
 def test_two_tasks_for_one_shard(job: Job) -> None:
-    long_work(job.folder / "in", 12)
+    long_work(job, 24)
     jobs = job.submitted("shards=1", "pack.window_tokens=1")
     job.until(lambda status: status.shards[0].state == "running")
     given = [
@@ -193,7 +192,7 @@ def test_two_tasks_for_one_shard(job: Job) -> None:
     assert job.cluster.states(mistake) == ["FAILED"]
     job.cluster.wait(*jobs["answer"], *jobs["publish"])
     assert (job.table()["status"] == "ok").all()
-    assert len(job.table()) == 12
+    assert len(job.table()) == 24
 
 
 def test_a_shard_that_fails_is_named_and_submitting_again_does_only_that(job: Job) -> None:
@@ -290,7 +289,7 @@ def night(job: Job) -> None:
 
 def test_a_night_that_is_not_over_is_left_to_finish(job: Job) -> None:
     """The command of the schedule, while the jobs of the night before still run."""
-    long_work(job.folder / "in", 12)
+    long_work(job, 12)
     jobs = job.submitted("shards=1")
     noted = (job.output / "_journal" / "jobs").read_text()
     again = job.submit("shards=1")
@@ -326,17 +325,14 @@ def test_a_mistake_queues_nothing(job: Job) -> None:
         done = job.submit(argument)
         assert (done.returncode, complaint in done.stderr) == (1, True), done.stderr
         assert "Traceback" not in done.stderr
-    job.cluster.environment["DOCBATCH_PUBLISH_OPTIONS"] = "--partition=nowhere"
-    try:
-        assert job.submit().returncode == 1
-    finally:
-        del job.cluster.environment["DOCBATCH_PUBLISH_OPTIONS"]
+    job.environment["DOCBATCH_PUBLISH_OPTIONS"] = "--partition=nowhere"
+    assert job.submit().returncode == 1
     time.sleep(1)
     assert job.cluster.run("squeue", "-h") == before
 
 
 def test_a_cancelled_task_is_not_queued_again(job: Job) -> None:
-    long_work(job.folder / "in", 12)
+    long_work(job, 12)
     jobs = job.submitted("shards=1", "pack.window_tokens=1")
     job.until(lambda status: status.shards[0].pages_done > 60)
     job.cluster.run("scancel", *jobs["answer"])
@@ -347,12 +343,9 @@ def test_a_cancelled_task_is_not_queued_again(job: Job) -> None:
 
 
 def test_a_preempted_task_saves_and_goes_on_later(job: Job) -> None:
-    long_work(job.folder / "in", 96)
-    job.cluster.environment["DOCBATCH_ANSWER_OPTIONS"] = "--partition=spot"
-    try:
-        jobs = job.submitted("shards=4", "pack.window_tokens=1")
-    finally:
-        del job.cluster.environment["DOCBATCH_ANSWER_OPTIONS"]
+    long_work(job, 48)
+    job.environment["DOCBATCH_ANSWER_OPTIONS"] = "--partition=spot"
+    jobs = job.submitted("shards=4", "pack.window_tokens=1")
     job.until(lambda status: all(shard.pages_done > 60 for shard in status.shards))
     urgent = job.cluster.run(
         "sbatch", "--parsable", "--gpus-per-node=8", "--output=/dev/null", "--wrap", "sleep 1"
@@ -361,7 +354,7 @@ def test_a_preempted_task_saves_and_goes_on_later(job: Job) -> None:
     assert "interrupted by SIGUSR1: finished work is saved" in job.log("answer-*.log")
     found = job.status()
     assert sorted(shard.attempts for shard in found.shards) == [1, 1, 1, 2]
-    assert len(job.table()) == 96
+    assert len(job.table()) == 48
     assert (job.table()["status"] == "ok").all()
 
 
