@@ -104,13 +104,13 @@ class Job(SimpleNamespace):
     def log(self, name: str) -> str:
         return "\n".join(file.read_text() for file in sorted((self.output / "logs").glob(name)))
 
-    def pages_read(self) -> int:
-        """Return how many pages the tasks of the plan have read, in all their attempts."""
+    def done(self, what: str) -> int:
+        """Return how many pages were read, or requests answered, in all attempts of all tasks of the plan."""
         from pipeline import shards
         from pipeline.status import attempts
 
         tried = attempts(self.output, shards.read(self.output))
-        return sum(each["summary"]["pages"] for tries in tried.values() for each in tries)
+        return sum(int(each["summary"][what]) for tries in tried.values() for each in tries)
 
 
 @pytest.fixture

@@ -91,9 +91,27 @@ def test_a_task_that_is_signalled_saves_is_queued_again_and_finishes(job: Job) -
     table = job.table()
     assert len(table) == 24
     assert (table["status"] == "ok").all()
-    # A window is one document here; one is under way and one is rendered ahead.
-    assert pages <= job.pages_read() <= pages + 2 * 60
+    # A window is one document here: what is read again is the one under way and the one rendered ahead.
+    assert pages <= job.done("pages") <= pages + 2 * 60
+    assert job.done("requests") <= len(job.table("requests"))  # so that none was answered twice
     assert set(job.cluster.states(*jobs["answer"], *jobs["publish"])) == {"COMPLETED"}
+
+
+def test_a_task_that_is_signalled_before_it_begins_to_work_is_queued_again(job: Job) -> None:
+    library(job.folder / "in", 8)
+    jobs = job.submitted("shards=1")
+    log = job.output / "logs" / f"answer-{jobs['answer'][0]}_0.log"
+    end = time.monotonic() + 120
+    while not (log.exists() and "attempt 1" in log.read_text()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    job.cluster.run("scancel", "--batch", "--signal=USR1", f"{jobs['answer'][0]}_0")
+    job.cluster.wait(*jobs["answer"], *jobs["publish"])
+    assert "queued again: what is finished is saved" in log.read_text()
+    assert "attempt 2 on" in log.read_text()
+    assert job.cluster.states(*jobs["answer"], *jobs["publish"]) == ["COMPLETED"] * 2
+    assert (job.table()["status"] == "ok").all()
+    assert len(job.table()) == 8
 
 
 def test_a_task_that_reaches_its_time_limit_goes_on_in_another_attempt(job: Job) -> None:
@@ -108,7 +126,8 @@ def test_a_task_that_reaches_its_time_limit_goes_on_in_another_attempt(job: Job)
     assert log.count("interrupted by SIGUSR1: finished work is saved") == shard.attempts - 1
     assert len(job.table()) == 80
     assert (job.table()["status"] == "ok").all()
-    assert pages <= job.pages_read() <= pages + 2 * 60 * (shard.attempts - 1)
+    assert pages <= job.done("pages") <= pages + 2 * 60 * (shard.attempts - 1)
+    assert job.done("requests") <= len(job.table("requests"))
 
 
 def test_killed_tasks_and_a_lost_node_cost_no_row(job: Job) -> None:
