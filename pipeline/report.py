@@ -20,10 +20,11 @@ from pipeline.errors import OutputError, PipelineError
 
 _COUNTED = ["answer_id", "question_id", "question", "status", "error_code", "needs_review", "confidence"]
 _SHOWN = ["source", "page", "question", "answer", "evidence_pages", "evidence_found", "confidence"]
+_INPUTS = ["source", "kind", "status", "pages", "text_layer_pages", "blank_pages"]
 _BARS = 20
 _MOST_QUESTIONS = 50
 _MOST_REVIEWED = 100
-_MOST_NAMES = 5
+_MOST_EXAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,12 @@ def render(output: Path) -> str:
     """Return the page. Memory is bounded by the counted columns, not by the text of all answers."""
     if not any((output / "answers").glob("shard-*.parquet")):
         raise OutputError(f"output={output}: has no published answers; run or publish first")
-    run = json.loads((output / "run.json").read_text(encoding="utf-8"))
+    try:
+        run = json.loads((output / "run.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise OutputError(f"output={output}: has no run.json, which tells what was asked") from error
     answers = pd.read_parquet(output / "answers", columns=_COUNTED, dtype_backend="pyarrow")
-    documents = pd.read_parquet(output / "documents", dtype_backend="pyarrow")
+    documents = pd.read_parquet(output / "documents", columns=_INPUTS, dtype_backend="pyarrow")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,  # names, questions and answers are other people's text
@@ -76,6 +80,8 @@ def render(output: Path) -> str:
     ok = answers["status"] == "ok"
     return environment.get_template("report.html.j2").render(
         run=run,
+        inputs=len(documents),
+        inputs_failed=int((documents["status"] != "ok").sum()),
         rows=len(answers),
         ok=int(ok.sum()),
         doubtful=int((ok & answers["needs_review"]).sum()),
@@ -109,15 +115,13 @@ def _questions(answers: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _errors(output: Path, answers: pd.DataFrame) -> list[dict[str, Any]]:
-    """Count the error rows by code, each with what one of them says and a few names."""
+    """Count the error rows by code, each with what a few of them say."""
     counts = answers.loc[answers["status"] == "error", "error_code"].value_counts()
     found = []
     for code, rows in counts.items():
-        chosen = answers.loc[answers["error_code"] == code, "answer_id"].head(_MOST_NAMES)
+        chosen = answers.loc[answers["error_code"] == code, "answer_id"].head(_MOST_EXAMPLES)
         examples = _read(output, chosen, ["source", "error"]).drop_duplicates("source")
-        found.append(
-            {"code": code, "rows": int(rows), "examples": _records(examples), "sources": len(examples)}
-        )
+        found.append({"code": code, "rows": int(rows), "examples": _records(examples)})
     return found
 
 

@@ -130,9 +130,27 @@ def test_the_page_needs_no_other_file(answered: Path) -> None:
     assert "@import" not in text
 
 
+def test_the_page_is_about_all_shards(
+    compose: Callable[..., RunSettings], make_pdf: Callable[..., Path], tmp_path: Path
+) -> None:
+    for number in range(6):
+        make_pdf(f"in/{number}.pdf", f"Letter {number} from Ada." + 200 * number * " and more")
+    for index in range(2):
+        execute(
+            compose(f"input={tmp_path / 'in'}", "engine=embedded", "shard.count=2", f"shard.index={index}")
+        )
+    page = Page(report.write(tmp_path / "output"))
+    assert page.tiles[:3] == ["6 inputs", "6 questions asked", "100.0 % answered"]
+
+
 def test_an_output_without_answers_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="has no published answers"):
         report.write(tmp_path)
+    (tmp_path / "answers").mkdir()
+    (tmp_path / "answers" / "shard-0000-of-0001.parquet").touch()
+    with pytest.raises(OutputError, match=r"has no run\.json"):
+        report.write(tmp_path)
+    (tmp_path / "answers" / "shard-0000-of-0001.parquet").unlink()
     for arguments in ([f"output={tmp_path}"], ["out=x"], []):
         command = [sys.executable, "-m", "pipeline.report", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
