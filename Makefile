@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Answer questions about the sample documents, then show the answers.
 demo: $(VENV)/ready
 	$(BIN)/python -m pipeline.run input=data/samples task=qa task.questions=data/samples/questions.csv output=output/demo
-	$(BIN)/python -m pipeline.show output/demo
+	$(BIN)/python -m pipeline.viewing.show output/demo
 
 # Static checks: style, then types.
 check: $(VENV)/ready-dev

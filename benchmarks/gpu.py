@@ -32,14 +32,17 @@ from typing import Any
 
 import pymupdf
 
-from pipeline import order
-from pipeline.assembly import Assembly
+from pipeline.asking import windows
 from pipeline.config import ModelSettings, RunSettings
-from pipeline.engines import base, replica, vllm, vllm_host
-from pipeline.engines.vllm_host import Prompt
-from pipeline.plan import prefill_flops
+from pipeline.engines import base, prefix_gate
+from pipeline.engines.vllm import engine as vllm
+from pipeline.engines.vllm import host as vllm_host
+from pipeline.engines.vllm import replica
+from pipeline.engines.vllm.messages import Prompt
+from pipeline.flow.session import Assembly
 from pipeline.records import Chunk, Request
 from pipeline.run import compose_settings, execute
+from pipeline.sharding.plan import prefill_flops
 
 SHAPES: dict[str, dict[str, Any]] = {
     "pixtral_large": {
@@ -196,7 +199,7 @@ class Benchmark:
         keep.mkdir()
         chunks: list[Chunk] = []
         with Assembly(settings) as run:
-            for window in run.rasterizer.render(order.windows(run.chunks(run.outlines()), 10**12)):
+            for window in run.rasterizer.render(windows.windows(run.chunks(run.outlines()), 10**12)):
                 for chunk in window:
                     pages = [
                         dataclasses.replace(p, image=keep / p.image.name) for p in chunk.pages if p.image
@@ -250,13 +253,13 @@ class Benchmark:
                 name, 8, self.given.documents, "task.question=null", f"task.questions={file}"
             )
             begin = time.monotonic()
-            windows = list(order.windows(chunks, engine.window_tokens))
-            cached, prompt = serve(engine, windows, together=by_document)
+            grouped = list(windows.windows(chunks, engine.window_tokens))
+            cached, prompt = serve(engine, grouped, together=by_document)
             row = {
                 "questions": count,
                 "by_document": by_document,
                 "documents": len(chunks),
-                "windows": len(windows),
+                "windows": len(grouped),
             }
             rows.append(row | {"seconds": time.monotonic() - begin, "cached": cached / prompt})
             print(rows[-1], flush=True)
@@ -310,7 +313,7 @@ def serve(engine: vllm.VllmEngine, windows: Sequence[Sequence[Chunk]], together:
     cached = prompt = 0
     turns: dict[str, int] = {}
     left: Counter[int] = Counter()
-    engine._followers = AllAtOnce() if together else order.Followers()
+    engine._gate = AllAtOnce() if together else prefix_gate.PrefixGate()
     for turn, window in enumerate([*windows, []]):
         requests = [request for chunk in window for request in chunk.requests]
         turns.update((request.request_id, turn) for request in requests)
@@ -323,14 +326,14 @@ def serve(engine: vllm.VllmEngine, windows: Sequence[Sequence[Chunk]], together:
                 left[turns[request.request_id]] -= 1
                 cached += completion.cached_tokens
                 prompt += completion.prompt_tokens
-    engine._followers = order.Followers()
+    engine._gate = prefix_gate.PrefixGate()
     return cached, prompt
 
 
-class AllAtOnce(order.Followers):
+class AllAtOnce(prefix_gate.PrefixGate):
     """Holds nothing back."""
 
-    def hold(self, request: Request) -> bool:
+    def defer(self, request: Request) -> bool:
         return False
 
 

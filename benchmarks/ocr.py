@@ -18,8 +18,8 @@ from pathlib import Path
 import pymupdf
 from rapidfuzz.distance import Levenshtein
 
-from pipeline.draw import Geometry
-from pipeline.engines.embedded import _ocr
+from pipeline.engines.embedded.engine import _ocr
+from pipeline.reading.draw import Geometry
 
 # One page of running text, in one column, of each language of the corpus.
 PAGES = {

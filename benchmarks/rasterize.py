@@ -33,8 +33,8 @@ import pymupdf
 import pypdfium2
 from PIL import Image
 
-from pipeline import draw, raster, source
 from pipeline.config import RasterSettings, ShardSettings, SourceSettings
+from pipeline.reading import draw, raster, source
 from pipeline.records import Chunk, Outline, Subject
 
 MOST_PAGES = 60

@@ -22,7 +22,7 @@ import pymupdf
 
 from pipeline.config import ShardSettings, SinkSettings
 from pipeline.records import Answer, Cell, Document, Question, Subject
-from pipeline.sink import Tables
+from pipeline.tables.sink import Tables
 
 
 def make(folder: Path, count: int) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import hydra
 from PIL import Image
 
+from pipeline.asking.tokens import TokenCounter
 from pipeline.run import CONF, to_settings
-from pipeline.tokens import TokenCounter
 
 PAGES = 300
 SIZES = [(736, 1024), (1024, 736), (1024, 1024), (640, 480)]

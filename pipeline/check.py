@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from pipeline.command import EXIT_FAILED, compose_settings
 from pipeline.errors import PipelineError
-from pipeline.run import EXIT_FAILED, compose_settings
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -161,3 +161,8 @@ class RunSettings:
     task: TaskSettings
     engine: EngineSettings
     sink: SinkSettings
+
+
+def whole(settings: RunSettings) -> RunSettings:
+    """Return the settings of a run over all inputs, which publishes what its shards have journaled."""
+    return replace(settings, shard=ShardSettings(index=0, count=1, planned=False))

@@ -1,7 +1,7 @@
 """Errors, split by what the caller does next.
 
 PipelineError
-├── SettingsError          the run cannot start: mend the command line (exit 1)
+├── SettingsError          the run cannot start: fix the command line (exit 1)
 ├── OutputError            the output cannot be used: locked, full, of another layout (exit 1)
 ├── EngineLost             the engine is gone for good (exit 1, finished work is saved)
 ├── WorkersLost            no worker process lives (exit 1, finished work is saved)
@@ -17,23 +17,23 @@ class PipelineError(Exception):
 
 
 class SettingsError(PipelineError):
-    """Name the setting that is wrong and what to do about it."""
+    """A setting is wrong; the message names it and the fix."""
 
 
 class OutputError(PipelineError):
-    """Say why the output directory cannot be used."""
+    """The output directory cannot be used; the message says why."""
 
 
 class EngineLost(PipelineError):
-    """Say why the engine cannot answer any more requests."""
+    """The engine cannot answer any more requests; the message says why."""
 
 
 class WorkersLost(PipelineError):
-    """Say why no worker process can do anything any more."""
+    """No worker process can do anything any more; the message says why."""
 
 
 class DocumentError(PipelineError):
-    """Concern one document: `code` is the `error_code` of its rows."""
+    """Concerns one document; `code` is the `error_code` of its rows."""
 
     code = "unreadable"
 
@@ -71,4 +71,4 @@ class RenderCrashed(DocumentError):
 
 
 class Interrupted(BaseException):
-    """Unwind the run after a signal; not an `Exception`, so that no stage mistakes it for a failure."""
+    """A signal asked the run to stop; not an `Exception`, so that no stage mistakes it for a failure."""

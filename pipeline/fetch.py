@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.command import EXIT_FAILED, compose_settings
 from pipeline.config import ModelSettings
-from pipeline.engines import preflight
+from pipeline.engines.vllm import preflight
 from pipeline.errors import PipelineError, SettingsError
-from pipeline.run import EXIT_FAILED, compose_settings
 
 
 def main() -> None:

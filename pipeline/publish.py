@@ -7,30 +7,14 @@ there is published all the same. `summary.md` in the output tells both; `report.
 
 from __future__ import annotations
 
-import datetime as dt
-import os
 import sys
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
-from pipeline import journal, report, shards, source
-from pipeline.assembly import Assembly
-from pipeline.config import RunSettings
+from pipeline.command import EXIT_FAILED, compose_settings
 from pipeline.errors import PipelineError
-from pipeline.progress import describe
-from pipeline.records import Document, Failure, Summary
-from pipeline.run import EXIT_FAILED, compose_settings, whole
-from pipeline.status import attempts
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    summary: Summary
-    missing: Mapping[int, tuple[int, int]]
-    """Of each shard that is not finished: how many answers are missing, about how many inputs."""
+from pipeline.flow.progress import describe
+from pipeline.sharding.publish import complaints, publish
+from pipeline.viewing import page
 
 
 def main() -> None:
@@ -41,6 +25,7 @@ def main() -> None:
     try:
         settings = compose_settings(sys.argv[1:])
         published = publish(settings)
+        page.write(Path(settings.output))
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_FAILED)
@@ -50,116 +35,6 @@ def main() -> None:
             print(f"error: {line}", file=sys.stderr)
         print("submit the same again to get what is missing, and only that", file=sys.stderr)
         sys.exit(EXIT_FAILED)
-
-
-def publish(settings: RunSettings) -> Published:
-    """Publish the tables and return what is in them and what is not. Raises OutputError and SettingsError."""
-    settings = replace(whole(settings), retry_errors=False)  # an error is an answer, too, until asked again
-    output = Path(settings.output)
-    plan = shards.read(output)
-    shard_of = dict(zip(plan.rows["source"].to_pylist(), plan.rows["shard"].to_pylist(), strict=True))
-    found = source.Found(iter(()))
-    with Assembly(settings, found, plan) as run:
-        found.documents = _documents(plan, run)
-        answers: Counter[int] = Counter()
-        inputs: Counter[int] = Counter()
-        for name, lacking in run.missing():
-            shard = shard_of.get(name) or 0
-            answers[shard] += lacking
-            inputs[shard] += 1
-        _add_up(run.summary, [each for shard in attempts(output, plan).values() for each in shard])
-        run.finish()
-        run.tables.publish(complete=True)
-        run.record("incomplete" if inputs else "complete", missing={str(k): n for k, n in answers.items()})
-        summary = replace(run.summary)  # its time is that of the tasks, not of publishing
-    published = Published(summary, {shard: (answers[shard], inputs[shard]) for shard in inputs})
-    with journal.disk_errors(output):
-        journal.write_text(output / "summary.md", summarize(published, settings, plan))
-    report.write(output)
-    return published
-
-
-def complaints(published: Published, output: Path) -> list[str]:
-    """Return one line for each shard of which something is missing."""
-    return [
-        f"shard {shard}: {answers} answers about {inputs} inputs are missing{explain(output, shard)}"
-        for shard, (answers, inputs) in sorted(published.missing.items())
-    ]
-
-
-def summarize(published: Published, settings: RunSettings, plan: shards.Plan) -> str:
-    """Return what was published, what is missing and what each shard took, as Markdown."""
-    output = Path(settings.output)
-    summary = published.summary
-    lines = [
-        f"# {settings.input}: {settings.task.name}",
-        "",
-        "```",
-        describe(summary, settings.output),
-        "```",
-    ]
-    if published.missing:
-        lines += ["", "## Missing", "", *(f"- {line}" for line in complaints(published, output))]
-    if summary.errors:
-        lines += ["", "## Errors", "", "| code | rows |", "|---|---|"]
-        lines += [f"| {code} | {count} |" for code, count in sorted(summary.errors.items())]
-    lines += ["", "## Shards", "", "| shard | state | attempts | on | pages | answers | errors | seconds |"]
-    lines.append("|---|---|---|---|---|---|---|---|")
-    for shard, tries in sorted(attempts(output, plan).items()):
-        did = [each["summary"] for each in tries]
-        cells = [
-            str(shard),
-            tries[-1]["state"],
-            str(len(tries)),
-            ", ".join(dict.fromkeys(each["node"] or "this host" for each in tries)),
-            *(str(sum(each[key] for each in did)) for key in ("pages", "answered", "failed")),
-            f"{sum(each['seconds'] for each in did):.0f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def explain(output: Path, shard: int) -> str:
-    """Return what the last attempt at a shard said about its end, as the end of a sentence."""
-    tries = attempts(output, shards.read(output)).get(shard)
-    if not tries:
-        return ": no task has worked on it"
-    last = tries[-1]
-    job = f" of job {last['job']} on {last['node']}" if last.get("job") else ""
-    if last["state"] == "running":
-        return f": the last attempt{job} died without a word"
-    return f": the last attempt{job} is {last['state']}" + (f" ({last['error']})" if last["error"] else "")
-
-
-def _documents(plan: shards.Plan, run: Assembly) -> Iterator[Document]:
-    """Yield the inputs as the plan lists them, or as a task found them if they have changed since."""
-    for row in plan.rows.to_pylist():
-        path = Path(os.fsdecode(row["path"]))
-        document = Document(
-            source=row["source"],
-            path=path,
-            kind=row["kind"],
-            bytes=row["bytes"],
-            document_id=row["document_id"],
-            duplicate_of=row["duplicate_of"],
-            failure=Failure(row["error_code"], row["error"]) if row["error_code"] else None,
-        )
-        answered = run.tables.row_of(row["source"])
-        if answered is not None and answered["document_id"] != document.document_id:
-            (document,) = source.listed([(path, row["source"])])
-        yield document
-
-
-def _add_up(summary: Summary, attempts: list[dict[str, Any]]) -> None:
-    """Add what the tasks did to the summary of the whole."""
-    for attempt in attempts:
-        for field in fields(Summary):
-            if field.name in ("documents", "answered", "pages", "requests") or field.name.endswith("_tokens"):
-                setattr(summary, field.name, getattr(summary, field.name) + attempt["summary"][field.name])
-    if attempts:
-        begun = min(dt.datetime.fromisoformat(attempt["begun"]) for attempt in attempts)
-        ended = max(dt.datetime.fromisoformat(attempt["ended"]) for attempt in attempts)
-        summary.seconds = (ended - begun).total_seconds()
 
 
 if __name__ == "__main__":

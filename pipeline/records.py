@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import struct
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+Json = bool | int | float | str | None | list["Json"] | dict[str, "Json"]
+"""What JSON holds: schemas, and replies under them."""
 
 
 def fingerprint(*parts: object) -> str:
@@ -43,6 +47,31 @@ class Document:
     failure: Failure | None = None
 
 
+class Box(NamedTuple):
+    """A rectangle on a page, in points from its top left corner."""
+
+    page: int
+    """The page's number as evidence gives it (`Page.ordinal`)."""
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The words of a page in reading order, with their places."""
+
+    texts: tuple[str, ...] = ()
+    corners: bytes = b""
+    """x0, y0, x1, y1 of each word as 32-bit floats, in points from the page's top left corner."""
+
+    def place(self, index: int) -> tuple[float, float, float, float]:
+        """Return the corners of one word."""
+        x0, y0, x1, y1 = struct.unpack_from("<4f", self.corners, 16 * index)
+        return x0, y0, x1, y1
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """One page, before (`image` is None) and after rendering."""
@@ -55,10 +84,18 @@ class Page:
     height_px: int
     ordinal: int
     """1-based within its subject: what labels and evidence call it; `number`, but for folders."""
+    label: str = ""
+    """The words before its image in a request."""
     image: Path | None = None
     text: str = ""
     """The text layer; empty where there is none."""
+    words: Words = Words()
+    """The words of the text layer."""
+    text_covers: bool = False
+    """The text layer holds what the page shows: not a stamp on a scan, a cipher or an invisible layer."""
     blank: bool = False
+    faint: bool = False
+    """Blank to the eye, but there are marks: the answer must be looked at."""
     raster_seconds: float = 0.0
     failure: Failure | None = None
 
@@ -143,6 +180,13 @@ class Completion:
     cached_tokens: int = 0
     output_tokens: int = 0
     confidence: float | None = None
+    """0 to 1, of an engine that has a score of its own; None where it is worked out from the tokens."""
+    token_ends: tuple[int, ...] = ()
+    """How many characters of `text` are written when each token is."""
+    token_probabilities: tuple[float, ...] = ()
+    """Of each token, when it was chosen."""
+    boxes: tuple[Box, ...] = ()
+    """Where an engine that reads pages itself (OCR) found what it quotes."""
     engine_seconds: float = 0.0
     failure: Failure | None = None
 
@@ -173,6 +217,8 @@ class Answer:
     fields: dict[str, Any] | None = None
     evidence_pages: tuple[int, ...] = ()
     evidence_found: bool | None = None
+    evidence_quote: str | None = None
+    evidence_boxes: tuple[Box, ...] = ()
     pages_read: int = 0
     requests: int = 0
     finish_reason: str | None = None
@@ -235,3 +281,8 @@ def matches(source: str, pattern: str) -> bool:
 def joined_id(documents: Iterable[Document]) -> str:
     """Identify a folder by the bytes of its documents, in order."""
     return hashlib.sha256("".join(d.document_id for d in documents).encode()).hexdigest()
+
+
+def clean_text(text: str) -> str:
+    """Replace halves of surrogate pairs, which neither UTF-8 nor Parquet can hold, by U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -83,7 +83,7 @@ class Pool:
 
     def _open(self) -> ProcessPool:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["pipeline.workers", "pipeline.draw"])
+        context.set_forkserver_preload(["pipeline.workers", "pipeline.reading.draw"])
         # A signal to the process group is for the run to handle: its workers go on until it stops them.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
         try:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pymupdf
 import pytest
 
+from pipeline.asking import schema, tokens
+from pipeline.command import CONF, to_settings
 from pipeline.config import RunSettings
-from pipeline.run import CONF, to_settings
+from pipeline.engines.base import EngineContext
+from pipeline.reading import language
 
-SAMPLES = Path(__file__).parent.parent / "data" / "samples"
+SAMPLES = Path(__file__).parents[1] / "data" / "samples"
 
 
 @pytest.fixture
@@ -43,6 +48,21 @@ def compose(tmp_path: Path) -> Iterator[Callable[..., RunSettings]]:
             return to_settings(hydra.compose("config", overrides=given))
 
     yield make
+
+
+def engine_context(settings: RunSettings, scratch: Path, **given: Any) -> EngineContext:
+    """Return what an engine of a run with these settings is told, apart from what is `given`."""
+    context = EngineContext(
+        model=settings.model,
+        envelope=schema.envelope(settings.task),
+        system_prompt="",
+        max_output_tokens=settings.task.max_output_tokens,
+        scratch=scratch,
+        log=scratch / "engine-{}.log",
+        adapt_tokenizer=tokens.skip_pixels,
+        detect_language=language.detect_language,
+    )
+    return replace(context, **given)
 
 
 def quoted(path: Path) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import quoted
 
+from pipeline.command import CONF
 from pipeline.config import RunSettings
-from pipeline.run import CONF
 
 GROUPS = sorted(f"{file.parent.name}={file.stem}" for file in CONF.glob("*/*.yaml"))
 

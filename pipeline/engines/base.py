@@ -1,19 +1,14 @@
-"""The one seam: what a run asks of an engine, and how an engine is chosen."""
+"""The contract between a run and whatever answers its requests."""
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from pipeline.config import EngineSettings, ModelSettings
-from pipeline.engines import preflight
-from pipeline.errors import SettingsError
+from pipeline.config import ModelSettings
 from pipeline.records import Completion, Request
-
-ENGINES = ("auto", "vllm", "embedded")
 
 
 class Engine(Protocol):
@@ -28,8 +23,8 @@ class Engine(Protocol):
 
     def __exit__(self, *error: object) -> None: ...
 
-    def put(self, requests: Sequence[Request], turn: int) -> None:
-        """Take on requests; those of a lower turn, the number of their window, go first."""
+    def put(self, requests: Sequence[Request], window_number: int) -> None:
+        """Take on requests; those of an earlier window go first."""
         ...
 
     def take(self) -> list[tuple[Request, Completion]]:
@@ -42,8 +37,8 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Brief:
-    """What an engine has to know of the run."""
+class EngineContext:
+    """What an engine has to know of the run, and the functions of other stages that it calls."""
 
     model: ModelSettings
     envelope: dict[str, Any] | None
@@ -53,41 +48,8 @@ class Brief:
     scratch: Path
     """Folder of the page images."""
     log: Path
-    """Where an engine that talks a lot may write; `{}` stands for the number of the process."""
-
-
-def choose(engine: EngineSettings, model: ModelSettings) -> tuple[str, str]:
-    """Return the engine to use and the reason, in words for the user."""
-    if engine.name != "auto":
-        return engine.name, "as set"
-    if (reason := _why_not_vllm(engine, model)) is None:
-        return "vllm", "the GPUs can hold the model"
-    return "embedded", f"{reason}; answers come from the text itself, not from {model.name}"
-
-
-def _why_not_vllm(engine: EngineSettings, model: ModelSettings) -> str | None:
-    if importlib.util.find_spec("vllm") is None:
-        return "vllm is not installed"
-    if not (gpus := preflight.visible_gpus()):
-        return "no GPU is visible"
-    try:
-        preflight.check(engine, model, gpus, Path(model.path) if model.path else None)
-    except SettingsError as error:
-        return str(error)
-    return None
-
-
-def identity(name: str, model: ModelSettings) -> str:
-    """Return whose words the answers of an engine are: the `model` column."""
-    return "embedded-reader" if name == "embedded" else model.name
-
-
-def build(name: str, settings: EngineSettings, brief: Brief) -> Engine:
-    """Build the engine of that name; its heavy imports happen here."""
-    if name == "vllm":
-        from pipeline.engines.vllm import VllmEngine
-
-        return VllmEngine(settings, brief)
-    from pipeline.engines.embedded import EmbeddedEngine
-
-    return EmbeddedEngine(settings, brief.envelope)
+    """Log file of an engine process; `{}` stands for the number of the process."""
+    adapt_tokenizer: Callable[[Any], None]
+    """Lets a tokenizer of mistral_common count image files without reading their pixels."""
+    detect_language: Callable[[str], str | None]
+    """Gives the ISO 639-1 code of a text."""

@@ -17,7 +17,8 @@ import pymupdf
 import pytest
 from cluster import Cluster
 
-from pipeline.status import Status, status, submitted
+from pipeline.sharding.progress import Status, status
+from pipeline.slurm import submitted
 
 REPOSITORY = Path(__file__).parent.parent.parent
 SMALL = ["engine=embedded", "raster.workers=1", "engine.workers=1", "gpus=8"]
@@ -106,8 +107,8 @@ class Job(SimpleNamespace):
 
     def done(self, what: str) -> int:
         """Return how many pages were read, or requests answered, in all attempts of all tasks of the plan."""
-        from pipeline import shards
-        from pipeline.status import attempts
+        from pipeline.sharding import shards
+        from pipeline.sharding.progress import attempts
 
         tried = attempts(self.output, shards.read(self.output))
         return sum(int(each["summary"][what]) for tries in tried.values() for each in tries)

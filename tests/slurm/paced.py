@@ -10,7 +10,7 @@ import runpy
 import sys
 import time
 
-from pipeline.engines.embedded import EmbeddedEngine
+from pipeline.engines.embedded.engine import EmbeddedEngine
 from pipeline.records import Completion, Request
 
 answer_one = EmbeddedEngine.take

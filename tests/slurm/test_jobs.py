@@ -140,7 +140,7 @@ def test_killed_tasks_and_a_lost_node_cost_no_row(job: Job) -> None:
     job.cluster.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
     task_process(job, 2).kill()
     job.until(lambda status: [status.shards[shard].state for shard in (0, 2)] == ["failed", "failed"])
-    assert "died without a word" in job.status().shards[2].reason
+    assert "ended without writing a final state" in job.status().shards[2].reason
     job.cluster.run("scontrol", "requeue", cancelled)
     job.cluster.run("scontrol", "requeue", killed)
     job.cluster.run("scontrol", "update", f"nodename={node}", "state=resume")

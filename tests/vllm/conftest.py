@@ -14,12 +14,13 @@ import pytest
 import tiny
 from PIL import Image
 
-from pipeline import prompt, task, tokens
+from pipeline.asking import prompt, schema, tokens
+from pipeline.command import CONF, to_settings
 from pipeline.config import RunSettings
-from pipeline.engines.base import Brief
-from pipeline.engines.vllm import VllmEngine
+from pipeline.engines.base import EngineContext
+from pipeline.engines.vllm.engine import VllmEngine
+from pipeline.reading import language
 from pipeline.records import Cell, Completion, Document, Page, Question, Request, Subject
-from pipeline.run import CONF, to_settings
 
 HERE = Path(__file__).parent
 # In every process that vLLM starts: the shim for torchvision, and this folder's scheduler.
@@ -75,7 +76,7 @@ class Bench(SimpleNamespace):
         """Write a request and count its tokens as the pipeline does."""
         subject = Subject(scope, "a.pdf", "id", tuple(pages), len(pages))
         asked = Question(name, question)
-        text = prompt.ask(asked, self.settings.task, task.envelope(self.settings.task))
+        text = prompt.ask(asked, self.settings.task, schema.envelope(self.settings.task))
         counted = self.counter.text(text) + self.counter.overhead
         for each in pages:
             counted += self.counter.text(prompt.label(each, scope))
@@ -99,13 +100,19 @@ def open_bench(settings_for: Callable[..., RunSettings]) -> Callable[..., Bench]
         folder.mkdir(parents=True, exist_ok=True)
         settings = settings_for(folder / "output", "input=.", *overrides)
         system = "You read documents."
-        brief = Brief(
-            settings.model, task.envelope(settings.task), system, settings.task.max_output_tokens, folder,
-            folder / "engine-{}.log",
-        )  # fmt: skip
+        context = EngineContext(
+            model=settings.model,
+            envelope=schema.envelope(settings.task),
+            system_prompt=system,
+            max_output_tokens=settings.task.max_output_tokens,
+            scratch=folder,
+            log=folder / "engine-{}.log",
+            adapt_tokenizer=tokens.skip_pixels,
+            detect_language=language.detect_language,
+        )
         counter = tokens.TokenCounter(settings.model, system)
         return Bench(
-            engine=VllmEngine(settings.engine, brief), settings=settings, counter=counter, scratch=folder
+            engine=VllmEngine(settings.engine, context), settings=settings, counter=counter, scratch=folder
         )
 
     return make

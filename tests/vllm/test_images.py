@@ -10,10 +10,12 @@ from PIL import Image
 from vllm.engine.arg_utils import EngineArgs
 from vllm.renderers import ChatParams, renderer_from_config
 
-from pipeline import order, tokens
-from pipeline.assembly import Assembly
+from pipeline.asking import tokens, windows
 from pipeline.config import RunSettings
-from pipeline.engines import base, replica, vllm, vllm_host
+from pipeline.engines.vllm import replica
+from pipeline.engines.vllm.host import Host
+from pipeline.engines.vllm.launch import launches
+from pipeline.flow.session import Assembly
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073])  # of CLIP, with which Pixtral was trained
 DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711])
@@ -26,15 +28,12 @@ def test_images_arrive_unchanged_and_in_order(
     Image.effect_noise((300, 200), 90).convert("RGB").save(tmp_path / "in" / "b.png")
     given = settings_for(tmp_path / "output", f"input={tmp_path / 'in'}", "task=classify")
     with Assembly(given) as run:
-        brief = base.Brief(
-            given.model, run._envelope, run._system, 8, run.rasterizer.scratch, tmp_path / "{}.log"
-        )
-        (launch,) = vllm.launches(given.engine, brief)
+        (launch,) = launches(given.engine, run.engine_context)
         renderer = renderer_from_config(EngineArgs(**launch.arguments).create_engine_config())
         tokens.skip_pixels(renderer.get_tokenizer().instruct)
-        host = vllm_host.Host(None, launch.sampling, None, None)  # type: ignore[arg-type]
+        host = Host(None, launch.sampling, None, None)  # type: ignore[arg-type]
         seen = 0
-        for window in run.rasterizer.render(order.windows(run.chunks(run.outlines()), 10**9)):
+        for window in run.rasterizer.render(windows.windows(run.chunks(run.outlines()), 10**9)):
             for chunk in window:
                 asked, _ = run._settle(chunk)
                 for request in asked:

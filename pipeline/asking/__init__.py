@@ -1,0 +1,1 @@
+"""Pages and questions to requests with exact tokens."""

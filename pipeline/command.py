@@ -1,0 +1,174 @@
+"""The edge: Hydra, settings, signals, exit codes, and the one printer of errors."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import logging
+import os
+import re
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+import hydra
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline.config import RunSettings
+from pipeline.errors import Interrupted, SettingsError
+
+# In a wheel conf/ lies inside the package; in a checkout, beside it.
+CONF = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if p.is_dir())
+
+
+EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 75
+
+
+def to_settings(config: DictConfig) -> RunSettings:
+    """Turn a composed config into typed settings; raises SettingsError naming the key that is wrong."""
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(RunSettings), config)
+        missing = sorted(OmegaConf.missing_keys(merged))
+        if missing:
+            raise SettingsError(f"{missing[0]}: has no value; set {missing[0]}=… on the command line")
+        settings = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise SettingsError(f"{_full_key(error)}: {_one_line(error)}") from error
+    assert isinstance(settings, RunSettings)
+    _check_values(settings)
+    return settings
+
+
+def _check_values(settings: RunSettings) -> None:
+    from pipeline.engines.choose import ENGINES
+
+    if settings.engine.name not in ENGINES:
+        raise SettingsError(f"engine={settings.engine.name}: must be one of {', '.join(ENGINES)}")
+    if not 0 <= settings.shard.index < settings.shard.count:
+        raise SettingsError(f"shard.index={settings.shard.index}: must be 0 to {settings.shard.count - 1}")
+    if settings.pack.max_images < 1 or settings.task.max_output_tokens < 1:
+        raise SettingsError("pack.max_images and task.max_output_tokens: must be at least 1")
+    if settings.task.max_output_tokens >= settings.model.context_tokens:
+        raise SettingsError(
+            f"task.max_output_tokens: leaves no room in {settings.model.context_tokens} tokens"
+        )
+    if not (Path(settings.input).exists() or re.search(r"[*?\[]", settings.input)):
+        raise SettingsError(f"input={settings.input}: there is no such file or folder; check the path")
+    _check_writable(Path(settings.output))
+
+
+def _check_writable(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise SettingsError(
+            f"output={output}: cannot be written ({error.strerror}); choose another folder"
+        ) from error
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Compose the settings before Hydra makes any folder, so that a mistake costs one line."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd")
+    parser.add_argument("overrides", nargs="*")
+    given, others = parser.parse_known_args(list(arguments))
+    if others:  # Hydra's own options, such as --multirun: Hydra explains what is wrong with them
+        return
+    overrides = [o for o in given.overrides if not o.startswith("hydra.") or o.startswith("hydra.searchpath")]
+    if given.config_dir:
+        overrides.append(f"hydra.searchpath=[file://{Path(given.config_dir).resolve()}]")
+    compose_settings(overrides)
+
+
+def compose_settings(overrides: Sequence[str]) -> RunSettings:
+    """Compose settings as the command line would; raises SettingsError naming the override that is wrong."""
+    try:
+        config = _compose(overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SettingsError(_explain(error, overrides)) from error
+    return to_settings(config)
+
+
+def _explain(error: Exception, overrides: Sequence[str]) -> str:
+    """Say in one line which override is wrong and what was probably meant."""
+    text = _one_line(error)
+    if match := re.search(r"Could not find '([\w/]+)/([^']+)'", text):
+        group, name = match.groups()
+        if group == "hydra/launcher":
+            return f"{group}={name}: is not installed; launcher=slurm needs pip install 'docbatch[slurm]'"
+        names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+        return f"{group}={name}: is unknown; there are {', '.join(names)}"
+    if match := re.search(r"Could not override '([^']+)'", text):
+        near = difflib.get_close_matches(match[1], _known_keys(), n=1)
+        return f"{match[1]}: there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
+    if isinstance(error, OverrideParseException) or "Ambiguous value" in text:
+        return f"{text}; quote a value that holds , = ( ) or quotes, like 'input=\"a, b\"'"
+    return text
+
+
+def _known_keys() -> list[str]:
+    """Return every setting, as it is written on the command line."""
+    keys: list[str] = []
+    for key, value in _compose([]).items_ex(resolve=False):
+        keys.append(str(key))
+        if isinstance(value, DictConfig):
+            keys += [f"{key!s}.{inner!s}" for inner in value]
+    return keys
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("config", overrides=list(overrides))
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _full_key(error: OmegaConfBaseException) -> str:
+    return str(error.full_key) if isinstance(error.full_key, str) else "settings"
+
+
+def fail(error: Exception) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(EXIT_FAILED)
+
+
+@contextlib.contextmanager
+def signals_raise() -> Iterator[None]:
+    """Turn the first SIGTERM, SIGINT or SIGUSR1 into Interrupted; ignore further ones while work is saved."""
+    names = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    before = {name: signal.getsignal(name) for name in names}
+    owner = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for name in names:
+            signal.signal(name, signal.SIG_IGN)
+        if os.getpid() == owner:
+            raise Interrupted(signal.Signals(number).name)
+
+    for name in names:
+        signal.signal(name, stop)
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            if signal.getsignal(name) is stop:
+                signal.signal(name, handler)
+
+
+def log_to(folder: Path) -> None:
+    """Log to the run's folder in full and to stderr what matters."""
+    logger = logging.getLogger("pipeline")
+    logger.setLevel(logging.INFO)
+    file, terminal = logging.FileHandler(folder / "run.log", encoding="utf-8"), logging.StreamHandler()
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.handlers = [file, terminal]

@@ -1,0 +1,1 @@
+"""Answers from the text of the pages, without a model."""

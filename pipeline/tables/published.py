@@ -1,0 +1,92 @@
+"""Make the tables that analysts read of published files and journal parts, holding no row twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.tables import columns, journal, wanted
+from pipeline.tables.wanted import Wanted
+
+_KEYS = {"answers": "answer_id", "documents": "source", "requests": "request_id"}
+_BATCH_ROWS = 8192
+
+
+def write_aside(
+    name: str,
+    target: Path,
+    files: Sequence[Path],
+    field_kinds: Mapping[str, str],
+    asked: Wanted,
+    complete: bool,
+) -> list[pa.Table]:
+    """Write one table beside its place; return the rows left out, for the journal to keep.
+
+    `files` hold its rows, the oldest first; of rows with the same key the newest counts. `complete` says that
+    every current input has been met: what was not asked for by now is not asked for at all.
+    """
+    latest = _latest_rows(files, _KEYS[name])
+    written = [pq.read_schema(file) for file in files]
+    schema = pa.unify_schemas([columns.schema(name, field_kinds), *written]).remove_metadata()
+    kept: list[pa.Table] = []
+    with pq.ParquetWriter(journal.aside(target), schema, compression="zstd") as writer:
+        for file, mask in zip(files, latest, strict=True):
+            for table, chosen in _sorted_out(name, file, mask, asked, complete):
+                table = columns.conform(table, schema)
+                published, rest = table.filter(chosen), table.filter(pc.invert(chosen))
+                if name != "documents" and rest.num_rows:
+                    kept.append(rest)
+                if name == "answers":
+                    published = asked.expand(published, schema)
+                if published.num_rows:
+                    writer.write_table(published, row_group_size=_BATCH_ROWS)
+    journal.sync(journal.aside(target))
+    return kept
+
+
+def is_current(
+    name: str, target: Path, journaled: Sequence[Path], field_kinds: Mapping[str, str], asked: Wanted
+) -> bool:
+    """Tell whether publishing again would change nothing: no row is wanted of those in the journal."""
+    if not target.exists():
+        return False
+    own = columns.schema(name, field_kinds)
+    if not set(own.names) <= set(pq.read_schema(target).names):
+        return False
+    for file in journaled:
+        keys = wanted.rows(pq.read_table(file, columns=wanted.KEYS[name]))
+        if any(asked.publishes(name, row, complete=True) for row in keys):
+            return False
+    return asked.is_met_by(name, pq.read_table(target, columns=wanted.key_columns(name)))
+
+
+def _sorted_out(
+    name: str, file: Path, latest: Sequence[bool], asked: Wanted, complete: bool
+) -> Iterator[tuple[pa.Table, pa.Array]]:
+    """Yield a file's newest rows in batches, with which of them are to be published."""
+    start = 0
+    parquet = pq.ParquetFile(file)
+    for batch in parquet.iter_batches(batch_size=_BATCH_ROWS):
+        table = pa.Table.from_batches([batch])
+        mask = pa.array(latest[start : start + table.num_rows], pa.bool_())
+        start += table.num_rows
+        table = table.filter(mask)
+        chosen = (asked.publishes(name, row, complete) for row in wanted.rows(table))
+        yield table, pa.array(list(chosen), pa.bool_())
+
+
+def _latest_rows(files: Sequence[Path], key: str) -> list[list[bool]]:
+    """Return, per file, which rows are the newest with their key; files are given oldest first."""
+    seen: set[str] = set()
+    masks = []
+    for file in reversed(files):
+        mask = []
+        for value in reversed(pq.read_table(file, columns=[key])[key].to_pylist()):
+            mask.append(value not in seen)
+            seen.add(value)
+        masks.append(mask[::-1])
+    return masks[::-1]

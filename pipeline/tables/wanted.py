@@ -1,0 +1,115 @@
+"""Know which rows the current inputs and questions ask for, under which names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from pipeline.records import Cell, Document, Subject
+from pipeline.tables.rows import Row
+
+_PLACE = ("source", "question_id", "gold_answer", "gold_page")
+KEYS = {
+    "answers": ["answer_id", "source", "document_id", "task"],
+    "requests": ["answer_id", "source", "document_id", "task"],
+    "documents": ["source", "document_id"],
+}
+"""Columns by which `Wanted.publishes` decides."""
+
+
+class Wanted:
+    """What has been met and asked for so far in this run."""
+
+    def __init__(self, task: str) -> None:
+        self._task = task
+        self._places: dict[str, list[tuple[str, str, str | None, str | None]]] = {}
+        self._present: dict[str, str] = {}
+        self._originals: dict[str, str] = {}
+
+    def want(self, cell: Cell) -> None:
+        """Note that the current inputs and questions ask for this cell."""
+        question = cell.question
+        place = (cell.subject.source, question.question_id, question.gold_answer, question.gold_page)
+        self._places.setdefault(cell.answer_id, []).append(place)
+
+    def meet(self, document: Document) -> None:
+        """Note that a document is among the current inputs."""
+        self._present[document.source] = document.document_id
+        self._originals.setdefault(document.document_id, document.source)
+
+    def meet_folder(self, folder: Subject) -> None:
+        """Note that a folder, asked about as a whole, is among the current inputs."""
+        self._present[folder.source] = folder.document_id
+
+    @property
+    def sources(self) -> Iterator[str]:
+        """The current inputs."""
+        return iter(self._present)
+
+    def original(self, document: Document) -> str:
+        """Return the name under which the document's bytes were first met."""
+        return self._originals.get(document.document_id, document.source)
+
+    def cells(self) -> Iterator[tuple[str, int]]:
+        """Yield the wanted answer ids, and in how many rows each is to appear."""
+        for answer_id, places in self._places.items():
+            yield answer_id, len(places)
+
+    def publishes(self, name: str, row: Row, complete: bool) -> bool:
+        """Tell whether a row belongs into its published table; `complete`: all current inputs were met."""
+        source, document_id = row["source"], row["document_id"]
+        if row.get("answer_id") in self._places:
+            return True
+        if source not in self._present:
+            return not complete  # not met yet: leave it as it stands
+        if name == "documents":
+            return bool(self._present[source] == document_id)
+        # Rows of other tasks stay as long as the document does; this task's are superseded.
+        return bool(row["task"] != self._task and self._present[source] == document_id)
+
+    def is_met_by(self, name: str, table: pa.Table) -> bool:
+        """Tell whether a published table, of `KEYS` and the columns of `expand`, is what is asked for now."""
+        listed = list(rows(table))
+        if not all(self.publishes(name, row, complete=True) for row in listed):
+            return False
+        if name != "answers":
+            return True
+        have = sorted(
+            (row["answer_id"], *(row[column] or "" for column in _PLACE))
+            for row in listed
+            if row["answer_id"] in self._places
+        )
+        want = sorted(
+            (answer_id, *(value or "" for value in place))
+            for answer_id, places in self._places.items()
+            for place in places
+        )
+        return have == want
+
+    def expand(self, table: pa.Table, schema: pa.Schema) -> pa.Table:
+        """Repeat an answer under every name and question id that asks for it, with the current gold."""
+        indices: list[int] = []
+        values: list[tuple[str | None, ...]] = []
+        own = zip(*(table[name].to_pylist() for name in _PLACE), strict=True)
+        for index, (answer_id, place) in enumerate(zip(table["answer_id"].to_pylist(), own, strict=True)):
+            for wanted in self._places.get(answer_id, [place]):
+                indices.append(index)
+                values.append(wanted)
+        table = table.take(pa.array(indices, pa.int64()))
+        for column, name in enumerate(_PLACE):
+            array = pa.array([value[column] for value in values], pa.string())
+            table = table.set_column(schema.get_field_index(name), schema.field(name), array)
+        return table
+
+
+def key_columns(name: str) -> list[str]:
+    """Return the columns that `Wanted.is_met_by` needs of a table."""
+    return [*KEYS[name], *(column for column in _PLACE if name == "answers" and column not in KEYS[name])]
+
+
+def rows(table: pa.Table) -> Iterator[Row]:
+    """Yield a table's rows with the columns by which they are wanted."""
+    names = [name for name in dict.fromkeys((*KEYS["answers"], *_PLACE)) if name in table.column_names]
+    for values in zip(*(table[name].to_pylist() for name in names), strict=True):
+        yield dict(zip(names, values, strict=True))

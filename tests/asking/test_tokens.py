@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as example_settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.asking.tokens import TokenCounter, skip_pixels
+from pipeline.config import RunSettings
+from pipeline.reading import draw
+
+MODELS = ("pixtral_large", "pixtral_12b", "mistral_small")
+TEXTS = (
+    "What is the total?", "Wie hoch ist die Summe?", "Quel est le total ?", "¿Cuál es el total?",
+    "Qual é o total?", "Qual è il totale?", "合計はいくらですか？", "总额是多少？", "합계는 얼마입니까?",
+    "Какова сумма?", " leading and trailing ",
+    "two\n\nparagraphs", "[INST] not a marker [/INST] </s>", "🙂", "tab\tand  spaces",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request: pytest.FixtureRequest) -> tuple[TokenCounter, draw.Geometry]:
+    import hydra
+    from omegaconf import OmegaConf
+
+    from pipeline.command import CONF
+    from pipeline.config import ModelSettings
+
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("config", overrides=[f"model={request.param}"])
+    made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ModelSettings), config.model))
+    assert isinstance(made, ModelSettings)
+    return TokenCounter(made, "You are careful.\nToday is 2026-01-01."), draw.Geometry(
+        made.image_max_px, made.image_patch_px
+    )
+
+
+@example_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    shapes=st.lists(st.tuples(st.integers(1, 3000), st.integers(1, 3000)), min_size=1, max_size=3),
+    prompt=st.one_of(st.sampled_from(TEXTS), st.text(min_size=1, max_size=60)),
+)
+def test_counts_equal_what_mistral_common_encodes(
+    model: tuple[TokenCounter, draw.Geometry], shapes: list[tuple[int, int]], prompt: str
+) -> None:
+    counter, geometry = model
+    sizes = [geometry.fit(w, h, enlarge=False) for w, h in shapes]
+    labels = [f"Page {n} of {len(sizes)}" for n in range(1, len(sizes) + 1)]
+    images = [(label, Image.new("RGB", size)) for label, size in zip(labels, sizes, strict=True)]
+    counted = counter.overhead + counter.text(prompt) + sum(counter.image(*size) for size in sizes)
+    counted += sum(counter.text(label) for label in labels)
+    assert counted == len(counter.encode(images, prompt))
+
+
+@example_settings(max_examples=60, deadline=None)
+@given(width=st.integers(1, 5000), height=st.integers(1, 5000), enlarge=st.booleans())
+def test_the_size_a_page_is_drawn_at_is_taken_by_the_encoder_as_it_is(
+    width: int, height: int, enlarge: bool
+) -> None:
+    from mistral_common.protocol.instruct.chunk import ImageChunk
+    from mistral_common.tokens.tokenizers.image import ImageConfig, ImageEncoder, SpecialImageIDs
+
+    encoder = ImageEncoder(ImageConfig(16, 1024), SpecialImageIDs(img=10, img_break=14, img_end=15))
+    size = draw.Geometry(1024, 16).fit(width, height, enlarge=enlarge)
+    encoding = encoder(ImageChunk(image=Image.new("RGB", size)))
+    assert encoding.image.shape == (3, size[1], size[0])
+    assert len(encoding.tokens) == (size[0] // 16 + 1) * (size[1] // 16)
+    if not enlarge:
+        original = encoder(ImageChunk(image=Image.new("RGB", (width, height))))
+        assert original.image.shape == encoding.image.shape
+
+
+@pytest.mark.parametrize("size", [(1, 1), (16, 17), (736, 1024), (3000, 20), (1100, 1700)])
+def test_the_tokens_of_an_image_file_are_found_without_its_pixels(
+    model: tuple[TokenCounter, draw.Geometry], size: tuple[int, int], tmp_path: Path
+) -> None:
+    from mistral_common.protocol.instruct.chunk import ImageChunk, ImageURLChunk
+
+    image = Image.new("RGB", size)
+    image.save(tmp_path / "page.ppm")
+    tokenizer = copy.copy(model[0]._tokenizer.instruct_tokenizer)
+    prepared = tokenizer.image_encoder(ImageChunk(image=image))
+    skip_pixels(tokenizer)
+    of_file = tokenizer.image_encoder(ImageURLChunk(image_url=f"file://{tmp_path}/page.ppm"))
+    in_memory = tokenizer.image_encoder(ImageChunk(image=image))
+    assert of_file.tokens == in_memory.tokens == prepared.tokens
+    assert of_file.image.size == 0
+    assert (in_memory.image == prepared.image).all()
+
+
+def test_an_a4_page_takes_3008_tokens(compose: Callable[..., RunSettings]) -> None:
+    counter = TokenCounter(compose("input=data/samples").model, "x")
+    assert counter.image(*draw.Geometry(1024, 16).fit(595, 842, enlarge=True)) == 3008
+
+
+def test_a_merge_is_counted_whole(compose: Callable[..., RunSettings]) -> None:
+    counter = TokenCounter(compose("input=data/samples").model, "x")
+    for text in TEXTS:
+        assert counter.merge(text) == len(counter.encode([], text))

@@ -1,0 +1,158 @@
+"""Engines that die, hang or are given up, played by a process that follows a script in vLLM's place.
+
+The same is shown with the real vLLM in tests/vllm; here each death comes at an exact moment.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import engine_context
+
+from pipeline.asking import tokens
+from pipeline.config import RunSettings
+from pipeline.engines.vllm import engine as vllm
+from pipeline.engines.vllm import host as vllm_host
+from pipeline.engines.vllm.engine import VllmEngine
+from pipeline.engines.vllm.launch import Launch
+from pipeline.engines.vllm.messages import Prompt, Queued, Ready, Rendering, Reply, Sampling
+from pipeline.errors import EngineLost
+from pipeline.records import Cell, Completion, Question, Request, Subject
+
+_TOGETHER_S = 0.3
+
+
+def scripted(
+    connection: Connection, arguments: Any, sampling: Any, devices: Any, log: str, adapt: Any
+) -> None:
+    """Read what comes within a moment, then do what the prompts say."""
+    with Path(log).open("a") as file:
+        file.write("started\n")
+    connection.send(Ready(1000))
+    while True:
+        prompts: list[Prompt] = []
+        while not prompts or connection.poll(_TOGETHER_S):
+            if (prompt := connection.recv()) is None:
+                return
+            prompts.append(prompt)
+        names = [prompt.request_id for prompt in prompts]
+        if "hang, once" in names and Path(log).read_text().count("started") == 1:
+            time.sleep(60)
+        for prompt in prompts:
+            connection.send(Rendering(prompt.request_id))
+            if prompt.request_id == "die of its images":
+                os._exit(1)
+            connection.send(Queued(prompt.request_id))
+        if "die" in names:
+            os._exit(1)
+        for name in names:
+            if name == "die after the others":
+                os._exit(1)
+            connection.send(Reply(name, text="fine", finish_reason="stop", prompt_tokens=10))
+
+
+def die_at_once(*arguments: Any) -> None:
+    os._exit(1)
+
+
+def request(name: str) -> Request:
+    subject = Subject("document", "a.pdf", "id", (), 0)
+    return Request(name, Cell(name, subject, Question(name, "?")), "ask", (), "?", 10)
+
+
+@pytest.fixture
+def open_engine(
+    compose: Callable[..., RunSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., VllmEngine]:
+    """Make an engine of one or more scripted copies."""
+    monkeypatch.setattr(vllm_host, "main", scripted)
+    sampling = Sampling("", 16, None, 0, 0)
+
+    def make(*overrides: str, copies: int = 1) -> VllmEngine:
+        settings = compose("input=.", "engine=vllm", *overrides)
+        made = [
+            Launch({}, sampling, None, tmp_path / f"engine-{n}.log", tokens.skip_pixels)
+            for n in range(copies)
+        ]
+        monkeypatch.setattr(vllm, "launches", lambda *_: made)
+        return VllmEngine(settings.engine, engine_context(settings, tmp_path, envelope=None))
+
+    return make
+
+
+def take_all(engine: VllmEngine, count: int) -> dict[str, Completion]:
+    done: dict[str, Completion] = {}
+    while len(done) < count:
+        done |= {asked.request_id: completion for asked, completion in engine.take()}
+    return done
+
+
+def starts(folder: Path) -> int:
+    return sum(file.read_text().count("started") for file in folder.glob("engine-*.log"))
+
+
+def test_among_many_the_one_that_kills_engines_is_found_and_nothing_else_fails(
+    open_engine: Callable[..., VllmEngine], tmp_path: Path
+) -> None:
+    names = [*map(str, range(10)), "die", *map(str, range(10, 15))]
+    with open_engine() as engine:
+        engine.put([request(name) for name in names], 0)
+        done = take_all(engine, len(names))
+        failed = {name: c.failure for name, c in done.items() if c.failure}
+        assert list(failed) == ["die"]
+        assert failed["die"].code == "engine_failed"
+        assert "a.pdf, die" in failed["die"].message
+        engine.put([request("later")], 1)
+        assert take_all(engine, 1)["later"].text == "fine"
+    assert starts(tmp_path) <= 1 + 5  # 16 are 8, 4, 2, 1: the last alone, twice
+
+
+def test_a_prompt_whose_images_kill_the_process_clears_the_others_at_once(
+    open_engine: Callable[..., VllmEngine], tmp_path: Path
+) -> None:
+    names = [*map(str, range(8)), "die of its images", *map(str, range(8, 16))]
+    with open_engine() as engine:
+        engine.put([request(name) for name in names], 0)
+        done = take_all(engine, len(names))
+    assert [name for name, completion in done.items() if completion.failure] == ["die of its images"]
+    assert starts(tmp_path) == 3
+
+
+def test_an_engine_that_is_silent_for_too_long_is_built_anew(
+    open_engine: Callable[..., VllmEngine], tmp_path: Path
+) -> None:
+    with open_engine("engine.stall_timeout_s=1") as engine:
+        engine.put([request("hang, once"), request("other")], 0)
+        done = take_all(engine, 2)
+    assert [completion.text for completion in done.values()] == ["fine", "fine"]
+    assert starts(tmp_path) == 2
+
+
+def test_what_was_answered_before_the_engine_is_given_up_is_returned_first(
+    open_engine: Callable[..., VllmEngine],
+) -> None:
+    with open_engine("engine.max_restarts=0", copies=2) as engine:
+        names = ["a", "c", "b", "die after the others"]  # every other one goes to the second copy
+        for name in names:
+            engine.put([request(name)], 0)
+        dying = engine._replicas[1]
+        assert dying._process is not None
+        dying._process.join(30)
+        time.sleep(2 * _TOGETHER_S)
+        assert set(take_all(engine, 3)) == {"a", "b", "c"}
+        with pytest.raises(EngineLost, match="max_restarts"):
+            engine.take()
+
+
+def test_an_engine_that_cannot_be_loaded_says_where_to_look(
+    open_engine: Callable[..., VllmEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm_host, "main", die_at_once)
+    with pytest.raises(EngineLost, match=r"could not be loaded: its process died; see .*engine-0.log"):
+        open_engine().__enter__()
