@@ -7,7 +7,6 @@ python benchmarks/scale.py resume [ROWS]      open a journal of that many rows (
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import re
 import subprocess
@@ -15,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psutil
@@ -22,7 +22,8 @@ import pymupdf
 
 from pipeline.config import ShardSettings, SinkSettings
 from pipeline.records import Answer, Cell, Document, Question, Subject
-from pipeline.tables.sink import Tables
+from pipeline.tables.rows import Stamp
+from pipeline.tables.sink import Tables, opened
 
 
 def make(folder: Path, count: int) -> None:
@@ -120,12 +121,12 @@ def resume(count: int) -> None:
         output = Path(temporary)
         with tables(output) as opened:
             for number in range(count):
-                opened.add_answer(
+                opened.sink.add_answer(
                     Answer(cell(number), "ok", answer=f"The value of {number} is {number * 7}.")
                 )
                 if number % 2000 == 1999:
-                    opened.commit()
-            opened.commit()
+                    opened.sink.commit()
+            opened.sink.commit()
         print(f"{count} rows in {len(list(output.glob('_journal/*/part-*')))} parts")
         done = subprocess.run(
             [sys.executable, __file__, "_open", str(output), str(count)], capture_output=True, text=True
@@ -136,15 +137,15 @@ def resume(count: int) -> None:
 def open_journal(output: Path, count: int) -> None:
     begin = time.monotonic()
     with tables(output) as opened:
-        assert opened.is_finished(cell(count - 1), retry_errors=True)
+        assert opened.known.is_finished(cell(count - 1), retry_errors=True)
         seconds = time.monotonic() - begin
         print(f"opened in {seconds:.1f} s, peak memory {peak_mb():.0f} MB")
         for number in range(count):
             given = cell(number)
-            opened.meet(document(number))
-            opened.want(given)
-            assert opened.is_finished(given, retry_errors=True)
-        opened.publish(complete=True)
+            opened.wanted.add_document(document(number))
+            opened.wanted.want(given)
+            assert opened.known.is_finished(given, retry_errors=True)
+        opened.sink.publish(complete=True)
     print(f"published in {time.monotonic() - begin:.1f} s, peak memory {peak_mb():.0f} MB")
 
 
@@ -152,12 +153,10 @@ def peak_mb() -> float:
     return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024  # type: ignore[index]
 
 
-def tables(output: Path) -> Tables:
-    stamp = {"model": "m", "engine": "e", "task": "qa", "run_id": "r", "settings_hash": "s"}
+def tables(output: Path) -> AbstractContextManager[Tables]:
+    stamp = Stamp(model="m", engine="e", task="qa", run_id="r", settings_hash="s")
     settings = SinkSettings(journal_seconds=5, journal_parts=64, checkpoint_rows=10**9)
-    return Tables(
-        output, ShardSettings(index=0, count=1, planned=False), settings, stamp, {}, dt.datetime.now(dt.UTC)
-    )
+    return opened(output, ShardSettings(index=0, count=1, planned=False), settings, stamp, {})
 
 
 QUESTION = Question("q", "What is the value?")

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from pipeline.command import EXIT_FAILED, compose_settings
-from pipeline.errors import PipelineError
+from pipeline.command import compose_settings, errors_end_in_a_line
 
 
 def main() -> None:
     """Say nothing if `pipeline.run` would accept the overrides; else one line, and exit 1."""
-    try:
+    with errors_end_in_a_line():
         compose_settings(sys.argv[1:])
-    except PipelineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_FAILED)
 
 
 if __name__ == "__main__":

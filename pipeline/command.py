@@ -12,16 +12,18 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import hydra
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.config import RunSettings
-from pipeline.errors import Interrupted, SettingsError
+from pipeline.config import EmbeddedSettings, RunSettings, VllmSettings
+from pipeline.errors import Interrupted, PipelineError, SettingsError
 
 # In a wheel conf/ lies inside the package; in a checkout, beside it.
 CONF = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if p.is_dir())
@@ -33,7 +35,7 @@ EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 75
 def to_settings(config: DictConfig) -> RunSettings:
     """Turn a composed config into typed settings; raises SettingsError naming the key that is wrong."""
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(RunSettings), config)
+        merged = OmegaConf.merge(OmegaConf.structured(RunSettings), _by_engine(config))
         missing = sorted(OmegaConf.missing_keys(merged))
         if missing:
             raise SettingsError(f"{missing[0]}: has no value; set {missing[0]}=… on the command line")
@@ -43,6 +45,19 @@ def to_settings(config: DictConfig) -> RunSettings:
     assert isinstance(settings, RunSettings)
     _check_values(settings)
     return settings
+
+
+def _by_engine(config: DictConfig) -> DictConfig:
+    """Give each engine its own settings: on the command line they stand side by side under `engine`."""
+    given = config.copy()
+    engine = {str(key): value for key, value in given.engine.items_ex(resolve=False)}
+    own = {
+        name: {field.name: engine.pop(field.name) for field in fields(kind) if field.name in engine}
+        for name, kind in (("embedded", EmbeddedSettings), ("vllm", VllmSettings))
+    }
+    OmegaConf.set_struct(given, False)
+    given.engine = {**engine, **own}
+    return given
 
 
 def _check_values(settings: RunSettings) -> None:
@@ -134,12 +149,23 @@ def _one_line(error: Exception) -> str:
 
 
 def _full_key(error: OmegaConfBaseException) -> str:
-    return str(error.full_key) if isinstance(error.full_key, str) else "settings"
+    key = str(error.full_key) if isinstance(error.full_key, str) else "settings"
+    return re.sub(r"^engine\.(embedded|vllm)\.", "engine.", key)
 
 
-def fail(error: Exception) -> None:
+def fail(error: Exception) -> NoReturn:
+    """Print an error and exit 1: the one place that does."""
     print(f"error: {error}", file=sys.stderr)
     sys.exit(EXIT_FAILED)
+
+
+@contextlib.contextmanager
+def errors_end_in_a_line() -> Iterator[None]:
+    """Turn an error that the pipeline raises on purpose into one line on stderr and exit 1."""
+    try:
+        yield
+    except PipelineError as error:
+        fail(error)
 
 
 @contextlib.contextmanager

@@ -97,20 +97,15 @@ class TaskSettings:
 
 
 @dataclass(slots=True, kw_only=True)
-class EngineSettings:
-    name: str
-    review_below: float
-    """Confidence under which an answer is marked `needs_review`."""
-    repair_attempts: int
-    """Times that a reply which is cut, repeats itself or has the wrong form is asked for again."""
-
-    # embedded
+class EmbeddedSettings:
     workers: int
     page_timeout_s: float
     window_tokens: int
     passage_chars: int
 
-    # vllm
+
+@dataclass(slots=True, kw_only=True)
+class VllmSettings:
     tensor_parallel: int | None
     """GPUs that share one copy of the model; null: as many as the model's card says, or all there are."""
     replicas: int | None
@@ -122,7 +117,7 @@ class EngineSettings:
     eager: bool
     """Run without compiling and without CUDA graphs."""
     max_restarts: int
-    """Engine deaths in one run after which it gives up."""
+    """Engine deaths without a reply in between after which a run gives up."""
     load_timeout_s: float
     stall_timeout_s: float
     """Silence after which an engine with requests under way counts as dead."""
@@ -134,6 +129,19 @@ class EngineSettings:
     """For the second attempt after a loop."""
     args: dict[str, Any]
     """Any other vLLM engine argument, by its name; overrides what the pipeline sets."""
+
+
+@dataclass(slots=True, kw_only=True)
+class EngineSettings:
+    """On the command line an engine's own settings stand beside these: `engine.quantization=fp8`."""
+
+    name: str
+    review_below: float
+    """Confidence under which an answer is marked `needs_review`."""
+    repair_attempts: int
+    """Times that a reply which is cut, repeats itself or has the wrong form is asked for again."""
+    embedded: EmbeddedSettings
+    vllm: VllmSettings
 
 
 @dataclass(slots=True, kw_only=True)

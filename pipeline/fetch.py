@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.command import EXIT_FAILED, compose_settings
+from pipeline.command import compose_settings, errors_end_in_a_line
 from pipeline.config import ModelSettings
 from pipeline.engines.vllm import preflight
-from pipeline.errors import PipelineError, SettingsError
+from pipeline.errors import SettingsError
 
 
 def main() -> None:
@@ -22,11 +22,8 @@ def main() -> None:
     if set(sys.argv[1:]) & {"--help", "-h"}:
         print(__doc__)
         return
-    try:
+    with errors_end_in_a_line():
         print(fetch(sys.argv[1:]))
-    except PipelineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_FAILED)
 
 
 def fetch(overrides: Sequence[str]) -> str:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pipeline.command import EXIT_FAILED, compose_settings
-from pipeline.errors import PipelineError
+from pipeline.command import EXIT_FAILED, compose_settings, errors_end_in_a_line
 from pipeline.flow.progress import describe
 from pipeline.sharding.publish import complaints, publish
 from pipeline.viewing import page
@@ -22,13 +21,10 @@ def main() -> None:
     if set(sys.argv[1:]) & {"--help", "-h"}:
         print(__doc__)
         return
-    try:
+    with errors_end_in_a_line():
         settings = compose_settings(sys.argv[1:])
         published = publish(settings)
         page.write(Path(settings.output))
-    except PipelineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_FAILED)
     print(describe(published.summary, settings.output))
     if published.missing:
         for line in complaints(published, Path(settings.output)):

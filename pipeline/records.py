@@ -7,7 +7,7 @@ import hashlib
 import struct
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,7 +139,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One row to be: a subject and a question."""
+    """One answer to produce: a question about a subject."""
 
     answer_id: str
     subject: Subject
@@ -234,30 +234,68 @@ class Answer:
 class DocumentRow:
     """A row of the `documents` table; the page counts are None when no page had to be looked at."""
 
-    document: Document
+    source: str
+    document_id: str
+    kind: str
+    bytes: int
     pages: int | None
     status: str
-    failure: Failure | None = None
+    error_code: str | None = None
+    error: str | None = None
     text_layer_pages: int | None = None
     blank_pages: int | None = None
     languages: tuple[str, ...] = ()
+    duplicate_of: str | None = None
     raster_seconds: float = 0.0
+
+    @classmethod
+    def of(cls, document: Document, pages: int | None, failure: Failure | None) -> DocumentRow:
+        """Return the row of a document of which no page was looked at yet."""
+        row = cls(document.source, document.document_id, document.kind, document.bytes, pages, "ok")
+        return replace(row.failed(failure), duplicate_of=document.duplicate_of)
+
+    def failed(self, failure: Failure | None) -> DocumentRow:
+        """Return the row with the first failure that was met, which says what is wrong with the document."""
+        if failure is None or self.error_code:
+            return self
+        return replace(self, status="error", error_code=failure.code, error=failure.message)
+
+    def under(self, document: Document) -> DocumentRow:
+        """Return the row of the same bytes under another name."""
+        return replace(self, source=document.source, duplicate_of=document.duplicate_of)
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the document could not be read whole."""
+        return Failure(self.error_code, self.error or "") if self.error_code else None
 
 
 @dataclass(slots=True)
 class Summary:
-    """Counts of a run; inputs = ok + error and cells = reused + answered + failed."""
+    """Counts of a run; inputs = ok + error, and cells = reused + answered + failed."""
 
     inputs: int = 0
     inputs_ok: int = 0
     inputs_error: int = 0
     ignored_files: int = 0
+    ignored: dict[str, int] = field(default_factory=dict)
+    """Files that are no input, by ending."""
+    input_errors: dict[str, int] = field(default_factory=dict)
+    failed_inputs: dict[str, list[str]] = field(default_factory=dict)
+    """A few sources of each `error_code` among the documents."""
+    questions_unmatched: list[str] = field(default_factory=list)
+    """Document patterns that match no input."""
     cells: int = 0
     reused: int = 0
+    """Answers that were there before this run, and still are what these settings give."""
+    earlier: int = 0
+    """Answers that were there before this run, whatever they were about."""
     answered: int = 0
+    derived: int = 0
+    """Of the answered: made of stored replies alone."""
     failed: int = 0
     documents: int = 0
-    """Documents, or pages or folders where each is asked about on its own, that were worked on to the end."""
+    """Documents, or folders where each is asked about as a whole, that were worked on to the end."""
     pages: int = 0
     requests: int = 0
     prompt_tokens: int = 0
@@ -265,6 +303,8 @@ class Summary:
     output_tokens: int = 0
     seconds: float = 0.0
     errors: dict[str, int] = field(default_factory=dict)
+    rows_left: dict[str, int] = field(default_factory=dict)
+    """Rows that left the table of answers, by reason; the journal keeps them."""
 
 
 def matches(source: str, pattern: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pipeline.errors import PipelineError
+from pipeline.command import errors_end_in_a_line
 from pipeline.viewing import page
 
 
@@ -18,10 +18,8 @@ def main() -> None:
     given = dict(each.partition("=")[::2] for each in sys.argv[1:])
     if set(given) != {"output"}:
         sys.exit("usage: python -m pipeline.report output=DIR")
-    try:
+    with errors_end_in_a_line():
         print(page.write(Path(given["output"])))
-    except PipelineError as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
-from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,86 +10,71 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pipeline.command import CONF, EXIT_INTERRUPTED, check_arguments, fail, log_to, signals_raise, to_settings
-from pipeline.config import RunSettings, whole
-from pipeline.errors import Interrupted, PipelineError, SettingsError
+from pipeline.command import (
+    CONF,
+    EXIT_INTERRUPTED,
+    check_arguments,
+    errors_end_in_a_line,
+    fail,
+    log_to,
+    signals_raise,
+    to_settings,
+)
+from pipeline.config import RunSettings
+from pipeline.errors import Interrupted, SettingsError
 
 if TYPE_CHECKING:
-    from pipeline.flow.session import Assembly
-    from pipeline.records import Summary, Window
+    from pipeline.flow.session import Inputs
+    from pipeline.records import Summary
 
 
 def execute(settings: RunSettings) -> Summary:
     """Take documents to pages to requests to completions to answers to Parquet, window by window."""
-    from pipeline.flow.session import Assembly
+    from pipeline.asking.windows import windows
+    from pipeline.flow import session
 
-    with signals_raise(), Assembly(settings) as run:
+    with signals_raise(), session.opened(settings, inputs(settings)) as run:
         try:
             run.record("running")
-            windows = run.rasterizer.render(to_answer(run))
-            for window in answered(run, windows):
+            chunks = run.agenda.chunks(run.agenda.outlines())
+            rendered = run.rasterizer.render(windows(chunks, run.exchange.room_tokens))
+            for window in run.exchange.answered(rendered):
                 run.checkpoint(window)
                 run.rasterizer.release(window)
             run.finish()
-            run.tables.publish(complete=True)
-            run.record("complete")
         except BaseException as error:
             run.stop(error)
             raise
         return run.summary
 
 
-def to_answer(run: Assembly) -> Iterator[Window]:
-    """Yield the windows of what is still to be answered; the engine is built when there is a first one."""
-    from pipeline.asking import windows as order
+def inputs(settings: RunSettings) -> Inputs:
+    """Find the inputs: those that the plan gives a shard of it, or else what `input` names."""
+    from pipeline.flow import session
+    from pipeline.sharding import balance, shards
 
-    chunks = run.chunks(run.outlines())
-    if (first := next(chunks, None)) is None:
-        return
-    run.build_engine()
-    yield from order.windows(itertools.chain([first], chunks), run.window_tokens)
-
-
-def answered(run: Assembly, windows: Iterator[Window]) -> Iterator[Window]:
-    """Yield each window once the last of its answers is in.
-
-    The engine holds the next windows meanwhile, as many as it wants, so that it never waits for one.
-    """
-    held: deque[tuple[int, Window]] = deque()
-    for window_number, window in enumerate(windows):
-        run.ask(window, window_number)
-        held.append((window_number, window))
-        if len(held) > run.engine.windows_ahead:
-            run.wait_for(held[0][0])
-            yield held.popleft()[1]
-    for window_number, window in held:
-        run.wait_for(window_number)
-        yield window
+    if settings.shard.planned:
+        return shards.inputs(settings)
+    return session.find_inputs(settings, balance.balance)
 
 
 def plan(settings: RunSettings) -> str:
     """Return what the run would do, as a table; write it to plan.parquet, divided into shard.count shards."""
-    from pipeline.flow.session import Assembly
+    from pipeline.sharding import plan
 
-    with Assembly(whole(settings)) as run:
-        return run.plan(settings.shard.count)
-
-
-# ---- the edge: Hydra, settings, signals, exit codes ----
+    return plan.make(settings)
 
 
 def main() -> None:
     """Check the command line, then let Hydra compose it and run."""
     if not set(sys.argv[1:]) & {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"}:
-        try:
+        with errors_end_in_a_line():
             check_arguments(sys.argv[1:])
-        except PipelineError as error:
-            fail(error)
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_run)()
 
 
 def _run(config: DictConfig) -> None:
-    try:
+    with errors_end_in_a_line():
         settings = to_settings(config)
         log_to(Path(HydraConfig.get().runtime.output_dir))
         if settings.plan:
@@ -100,12 +82,13 @@ def _run(config: DictConfig) -> None:
             return
         from pipeline.flow.progress import describe
 
-        summary = execute(settings)
-    except PipelineError as error:
-        fail(error)
-    except Interrupted as signalled:
-        print(f"interrupted by {signalled}: finished work is saved; run again to continue", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+        try:
+            summary = execute(settings)
+        except Interrupted as signalled:
+            print(
+                f"interrupted by {signalled}: finished work is saved; run again to continue", file=sys.stderr
+            )
+            sys.exit(EXIT_INTERRUPTED)
     print(describe(summary, settings.output))
     if settings.strict and summary.failed:
         fail(

@@ -6,7 +6,7 @@ import json
 import sys
 from collections import Counter
 
-from pipeline.errors import PipelineError
+from pipeline.command import errors_end_in_a_line
 from pipeline.sharding.progress import DONE, FAILED, RUNNING, WAITING, Status, status
 
 _MOST_LINES = 40
@@ -17,10 +17,8 @@ def main() -> None:
     given = dict(each.partition("=")[::2] for each in sys.argv[1:])
     if set(given) - {"output", "json"} or "output" not in given:
         sys.exit("usage: python -m pipeline.status output=DIR [json=true]")
-    try:
+    with errors_end_in_a_line():
         found = status(given["output"])
-    except PipelineError as error:
-        sys.exit(f"error: {error}")
     print(as_json(found) if given.get("json") == "true" else describe(found))
 
 

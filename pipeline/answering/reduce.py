@@ -71,7 +71,7 @@ class Reducer:
         """
         pending = self._pending.setdefault(request.cell.answer_id, _Pending())
         pending.spent.append(completion)
-        if (fault := self._fault(request, completion)) and (again := self._again(request, fault)):
+        if (fault := self.fault(request, completion)) and (again := self._again(request, fault)):
             return [again]
         pending.replies.append((request, completion))
         if fault and request.siblings > 1:
@@ -90,7 +90,7 @@ class Reducer:
         del self._pending[request.cell.answer_id]
         return self._answer(request.cell, useful[0][1] if useful else None, pending)
 
-    def _fault(self, request: Request, completion: Completion) -> str | None:
+    def fault(self, request: Request, completion: Completion) -> str | None:
         """Return the `error_code` of what is wrong with a written reply, if anything is."""
         if completion.failure or completion.finish_reason == "blank" or self._repair_attempts == 0:
             return None

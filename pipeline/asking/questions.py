@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import TaskSettings
 from pipeline.errors import SettingsError
-from pipeline.records import Question
+from pipeline.records import Question, matches
 
 SCOPES = ("page", "document", "folder")
 
@@ -69,3 +69,15 @@ def _question(row: Mapping[str, Any], number: int, path: str) -> Question:
     gold = {name: str(row[name]) if row.get(name) not in (None, "") else None for name in ("answer", "page")}
     document = str(row.get("document") or "")
     return Question(question_id, text, document, gold_answer=gold["answer"], gold_page=gold["page"])
+
+
+class Selection:
+    def __init__(self, questions: list[Question]) -> None:
+        self._questions = questions
+        self.count = len(questions)
+
+    def of(self, source: str) -> list[Question]:
+        return [q for q in self._questions if matches(source, q.document)]
+
+    def unmatched(self, sources: Sequence[str]) -> list[Question]:
+        return [q for q in self._questions if q.document and not any(matches(s, q.document) for s in sources)]

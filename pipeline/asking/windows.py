@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from pipeline.records import Chunk
 
@@ -10,21 +10,21 @@ _MOST_CHUNKS = 1024
 _FIRST_SHARE = 16
 
 
-def windows(chunks: Iterable[Chunk], room_tokens: int) -> Iterator[list[Chunk]]:
-    """Group consecutive chunks so that the prompts of a group fit `room_tokens` together.
+def windows(chunks: Iterable[Chunk], room_tokens: Callable[[], int]) -> Iterator[list[Chunk]]:
+    """Group consecutive chunks so that the prompts of a group fit `room_tokens()` together.
 
     A chunk's images are held once for all its questions, which is what the prefix cache does. The first
     groups are small and double in size, so that an engine has something to read soon.
     """
     window: list[Chunk] = []
     held = 0
-    allowed = room_tokens // _FIRST_SHARE
+    allowed = room_tokens() // _FIRST_SHARE
     for chunk in chunks:
         tokens = chunk.prefix_tokens + sum(r.prompt_tokens - chunk.prefix_tokens for r in chunk.requests)
         if window and (held + tokens > allowed or len(window) >= _MOST_CHUNKS):
             yield window
             window, held = [], 0
-            allowed = min(2 * allowed, room_tokens)
+            allowed = min(2 * allowed, room_tokens())
         window.append(chunk)
         held += tokens
     if window:

@@ -11,6 +11,8 @@ from pipeline.engines.vllm import preflight
 from pipeline.errors import SettingsError
 
 ENGINES = ("auto", "vllm", "embedded")
+REPLIES = {"vllm": 1, "embedded": 2}
+"""Of each engine: raised when its code gives other replies to the same requests."""
 
 
 def choose(engine: EngineSettings, model: ModelSettings) -> tuple[str, str]:
@@ -28,7 +30,7 @@ def _why_not_vllm(engine: EngineSettings, model: ModelSettings) -> str | None:
     if not (gpus := preflight.visible_gpus()):
         return "no GPU is visible"
     try:
-        preflight.check(engine, model, gpus, Path(model.path) if model.path else None)
+        preflight.check(engine.vllm, model, gpus, Path(model.path) if model.path else None)
     except SettingsError as error:
         return str(error)
     return None
@@ -44,7 +46,7 @@ def build(name: str, settings: EngineSettings, context: EngineContext) -> Engine
     if name == "vllm":
         from pipeline.engines.vllm.engine import VllmEngine
 
-        return VllmEngine(settings, context)
+        return VllmEngine(settings.vllm, context)
     from pipeline.engines.embedded.engine import EmbeddedEngine
 
-    return EmbeddedEngine(settings, context)
+    return EmbeddedEngine(settings.embedded, context)

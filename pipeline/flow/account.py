@@ -8,62 +8,62 @@ import importlib.metadata
 import os
 import sys
 import uuid
-from typing import Any
 
 from pipeline.config import ModelSettings, RunSettings
 from pipeline.records import Summary
+from pipeline.tables.run_record import Attempt, RunRecord
 
 _PACKAGES = ("docbatch", "vllm", "torch", "pymupdf", "mistral_common", "pyarrow", "pillow", "rapidocr")
-_KEPT = ("run_id", "state", "error", "begun", "ended", "job", "node", "summary")
 
 
 class Account:
-    """What stays the same from the beginning of a run to its end."""
+    """What stays the same from the beginning of a run to its end, and its counts."""
 
-    def __init__(self, settings: RunSettings, engine: str, model: str) -> None:
+    def __init__(self, settings: RunSettings, engine: str, model: str, settings_hash: str) -> None:
         """`engine` and `model` are the columns of that name: who answers, and whose words they are."""
         self.run_id = uuid.uuid4().hex
         self.begun = dt.datetime.now(dt.UTC)
         self.summary = Summary()
-        self._settings, self._engine, self._model = settings, engine, model
-        self._versions = {name: _version(name) for name in _PACKAGES}
+        self.engine, self.model, self.settings_hash = engine, model, settings_hash
+        self._settings = settings
+        self._versions = {"python": sys.version.split()[0], **{name: _version(name) for name in _PACKAGES}}
 
-    def at(
-        self, state: str, error: str | None, plan_id: str | None, earlier: list[dict[str, Any]], **more: Any
-    ) -> dict[str, Any]:
-        """Return the run's record in this state.
-
-        `state` is running, complete, incomplete (answers are missing), interrupted or failed; `earlier` are
-        the attempts before this one at the same shard of the plan `plan_id`.
-        """
+    def record(
+        self,
+        state: str,
+        error: str | None,
+        prompt_date: dt.date,
+        plan_id: str | None,
+        before: RunRecord | None,
+        missing: dict[str, int],
+    ) -> RunRecord:
+        """Return the run's record in a state; `before` is that of the last run on the same shard."""
         now = dt.datetime.now(dt.UTC)
         if state == "running":
             self.summary.seconds = (now - self.begun).total_seconds()
-        return {
-            "run_id": self.run_id,
-            "state": state,
-            "error": error,
-            "begun": self.begun.isoformat(),
-            "ended": now.isoformat(),
-            "plan_id": plan_id,
-            "job": os.environ.get("SLURM_JOB_ID"),
-            "node": os.environ.get("SLURMD_NODENAME"),
-            "earlier_attempts": earlier,
-            **more,
-            "engine": self._engine,
-            "model": self._model,
-            "model_license": _license(self._settings.model) if self._engine != "embedded" else None,
-            "summary": dataclasses.asdict(self.summary),
-            "settings": dataclasses.asdict(self._settings),
-            "versions": {"python": sys.version.split()[0], **self._versions},
-        }
-
-
-def attempts_before(record: dict[str, Any] | None, plan_id: str | None) -> list[dict[str, Any]]:
-    """Return what the last record tells of earlier attempts at the same shard of the same plan."""
-    if plan_id is None or record is None or record.get("plan_id") != plan_id:
-        return []
-    return [*record["earlier_attempts"], {name: record[name] for name in _KEPT}]
+        is_same_plan = before is not None and plan_id is not None and before.plan_id == plan_id
+        return RunRecord(
+            attempt=Attempt(
+                run_id=self.run_id,
+                state=state,
+                error=error,
+                begun=self.begun.isoformat(),
+                ended=now.isoformat(),
+                job=os.environ.get("SLURM_JOB_ID"),
+                node=os.environ.get("SLURMD_NODENAME"),
+                summary=self.summary,
+            ),
+            plan_id=plan_id,
+            earlier_attempts=before.attempts if before is not None and is_same_plan else [],
+            missing=missing,
+            prompt_date=prompt_date.isoformat(),
+            settings_hash=self.settings_hash,
+            engine=self.engine,
+            model=self.model,
+            model_license=_license(self._settings.model) if self.engine != "embedded" else None,
+            settings=dataclasses.asdict(self._settings),
+            versions=self._versions,
+        )
 
 
 def _license(model: ModelSettings) -> dict[str, str]:

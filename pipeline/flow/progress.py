@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 from tqdm import tqdm
 
-from pipeline.records import Answer, Completion, Page, Summary, Window
+from pipeline.records import Answer, Completion, Page, Subject, Summary, Window
 
 _LINE_EVERY_S = 30.0
+_MOST_NAMED = 5
 
 
 class Progress:
@@ -39,24 +41,31 @@ class Progress:
         if self._bar is not None:
             self._bar.total = (self._bar.total or 0) + pages
 
-    def see_window(self, window: Window) -> None:
-        """Count the documents whose last pages are in a window that has been answered."""
-        self.summary.documents += sum(chunk.pages[-1:] == chunk.subject.pages[-1:] for chunk in window)
+    def add_window(self, window: Window) -> None:
+        """Count the documents, or folders, whose last pages are in a window that has been answered."""
+        ended = {
+            chunk.subject.source
+            for chunk in window
+            if not chunk.pages or chunk.pages[-1].ordinal == _last_page(chunk.subject)
+        }
+        self.summary.documents += len(ended)
 
-    def see_pages(self, pages: tuple[Page, ...]) -> None:
+    def add_pages(self, pages: tuple[Page, ...]) -> None:
         self.summary.pages += len(pages)
         self._show(len(pages))
 
-    def see_request(self, completion: Completion) -> None:
+    def add_completion(self, completion: Completion) -> None:
         self.summary.requests += 1
         self.summary.prompt_tokens += completion.prompt_tokens
         self.summary.cached_tokens += completion.cached_tokens
         self.summary.output_tokens += completion.output_tokens
         self._show(0)
 
-    def see_answer(self, answer: Answer) -> None:
+    def add_answer(self, answer: Answer, derived: bool) -> None:
+        """Count an answer; `derived`: made of stored replies alone."""
         if answer.failure is None:
             self.summary.answered += 1
+            self.summary.derived += derived
             return
         self.summary.failed += 1
         code = answer.failure.code
@@ -82,18 +91,44 @@ class Progress:
         return f"{done.answered} answers, {tokens}, {done.failed} errors"
 
 
+def _last_page(subject: Subject) -> int:
+    """Return the number of the last page of a subject's document, or folder."""
+    return subject.pages[-1].ordinal if subject.scope == "folder" else subject.pages_total
+
+
 def describe(summary: Summary, output: str) -> str:
-    """Return the closing summary."""
+    """Return the closing summary: what was read, answered and kept, what failed, what left the tables."""
     rate = summary.pages / summary.seconds if summary.seconds else 0.0
+    ignored = ", ".join(
+        f"{count} {ending or 'without ending'}" for ending, count in sorted(summary.ignored.items())
+    )
+    derived = f" ({summary.derived} made of stored replies)" if summary.derived else ""
     lines = [
         f"inputs   {summary.inputs} = {summary.inputs_ok} ok + {summary.inputs_error} error"
-        f" ({summary.ignored_files} other files ignored)",
-        f"answers  {summary.cells} = {summary.answered} new + {summary.reused} kept + {summary.failed} error",
+        f" ({summary.ignored_files} other files ignored{': ' + ignored if ignored else ''})",
+        f"answers  {summary.cells} = {summary.answered} new{derived} + {summary.reused} kept"
+        f" + {summary.failed} error",
         f"work     {summary.pages} pages, {summary.requests} requests,"
         f" {summary.seconds:.1f} s, {rate:.1f} pages/s",
     ]
     if summary.errors:
-        codes = ", ".join(f"{code} {count}" for code, count in sorted(summary.errors.items()))
-        lines.append(f"errors   {codes}")
+        lines.append(f"errors   {_counts(summary.errors)}")
+    lines += [
+        f"         {code}: {_named(sources)}" for code, sources in sorted(summary.failed_inputs.items())
+    ]
+    if summary.questions_unmatched:
+        lines.append(f"no input for the questions about {_named(summary.questions_unmatched)}")
+    if summary.earlier and not summary.reused and not summary.derived:
+        lines.append(f"none of the {summary.earlier} answers that were there fits these inputs and settings")
+    lines += [f"left     {count} rows {reason}" for reason, count in sorted(summary.rows_left.items())]
     lines.append(f"tables   {output}/answers  (pandas.read_parquet)")
     return "\n".join(lines)
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+
+
+def _named(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_MOST_NAMED])
+    return shown + (f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else "")

@@ -23,6 +23,7 @@ class Found:
     """The inputs as they are met, and how many other files lay beside them."""
 
     documents: Iterator[Document]
+    sources: tuple[str, ...] = ()
     ignored: list[str] = field(default_factory=list)
 
 
@@ -48,6 +49,7 @@ def find(input_: str, settings: SourceSettings, shard: ShardSettings, balance: B
         of = balance([p.stat().st_size + 1 for p, _, _ in candidates], shard.count)
         candidates = [c for c, index in zip(candidates, of, strict=True) if index == shard.index]
     found.documents = _documents(candidates)
+    found.sources = tuple(source for _, source, _ in candidates)
     return found
 
 

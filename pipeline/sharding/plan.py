@@ -1,59 +1,65 @@
-"""Predict a run exactly, without an engine: inputs, pages, requests, prompt tokens, GPU hours, failures."""
+"""Plan a run without an engine: predict what each input takes, and divide the inputs into shards."""
 
 from __future__ import annotations
 
-import builtins
-import os
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
-from pipeline.config import ModelSettings
-from pipeline.records import Chunk, Document, Failure
+from pipeline.config import RunSettings, whole
+from pipeline.flow import session
+from pipeline.flow.session import Session
+from pipeline.records import Outline
+from pipeline.sharding import prediction, shards
 from pipeline.sharding.balance import balance
+from pipeline.sharding.prediction import PlanRow
 
 _FILE_COST_S = 0.01
 """What a file costs besides its tokens: it keeps files that only fail from all landing on one shard."""
 
 
-@dataclass(slots=True)
-class PlanRow:
-    """What one input will take: a row of plan.parquet."""
-
-    source: str
-    document_id: str
-    kind: str
-    bytes: int
-    pages: int
-    requests: int = 0
-    merge_requests: int = 0
-    prompt_tokens: int = 0
-    computed_tokens: int = 0
-    """Prompt tokens that are not already in the prefix cache when they are needed."""
-    gpu_seconds: float = 0.0
-    error_code: str | None = None
-    error: str | None = None
-    duplicate_of: str | None = None
-    path: builtins.bytes = b""
-    """Where the file is, in bytes, as names on disk are."""
-    shard: int | None = None
-    """The shard that has work to do on it; None where nothing is left to do."""
+def make(settings: RunSettings) -> str:
+    """Divide what is left to do into shard.count shards in plan.parquet, and return the plan as a table."""
+    of_all = whole(settings)
+    with session.opened(of_all, session.find_inputs(of_all, balance)) as run:
+        # What the tasks of an earlier plan left unpublished would be unknown to those of this one.
+        if run.tables.layout.has_leftovers:
+            run.tables.sink.publish(complete=False)
+        run.tables.layout.forget_shards()
+        rows, todo = _predict(run)
+        assign(rows, todo, settings.task.scope, settings.shard.count)
+        listed = list(rows.values())
+        shards.write(
+            Path(settings.output),
+            listed,
+            settings.task.name,
+            settings.shard.count,
+            run.account.settings_hash,
+        )
+        return describe(listed, run, settings.shard.count)
 
 
-def row(document: Document, pages: int, failure: Failure | None) -> PlanRow:
-    """Begin the row of an input that nothing is asked of yet."""
-    code, message = (failure.code, failure.message) if failure else (None, None)
-    return PlanRow(
-        document.source,
-        document.document_id,
-        document.kind,
-        document.bytes,
-        pages,
-        error_code=code,
-        error=message,
-        duplicate_of=document.duplicate_of,
-        path=os.fsencode(document.path),
-    )
+def _predict(run: Session) -> tuple[dict[str, PlanRow], set[str]]:
+    """Return a row per input, by source, and the sources that something is left to do on."""
+    rows: dict[str, PlanRow] = {}
+    todo: set[str] = set()
+
+    def noted() -> Iterator[Outline]:
+        for outline in run.agenda.outlines():
+            document = outline.document
+            rows[document.source] = prediction.row(document, len(outline.pages), outline.failure)
+            if run.tables.known.document(document) is None and not document.duplicate_of:
+                todo.add(document.source)
+            yield outline
+
+    for chunk in run.agenda.chunks(noted()):
+        name = chunk.pages[0].document.source if chunk.pages else chunk.subject.source
+        if name in rows:
+            requests = tuple(each for each in chunk.requests if not run.exchange.is_stored(each))
+            prediction.add(rows[name], replace(chunk, requests=requests), run.settings.model)
+            todo.add(name)
+    return rows, todo
 
 
 def assign(rows: Mapping[str, PlanRow], todo: Container[str], scope: str, count: int) -> None:
@@ -77,47 +83,23 @@ def assign(rows: Mapping[str, PlanRow], todo: Container[str], scope: str, count:
             entry.shard = shard
 
 
-def add(entry: PlanRow, chunk: Chunk, model: ModelSettings) -> None:
-    """Count a chunk's requests: the first computes the images, the others find them in the cache."""
-    if chunk.subject.failure:
-        failure = chunk.subject.failure
-        entry.error_code, entry.error = entry.error_code or failure.code, entry.error or failure.message
-        return
-    for index, request in enumerate(chunk.requests):
-        cached = chunk.prefix_tokens if index else 0
-        entry.requests += 1
-        entry.merge_requests += request.siblings > 1 and request.position == 0
-        entry.prompt_tokens += request.prompt_tokens
-        entry.computed_tokens += request.prompt_tokens - cached
-        entry.gpu_seconds += prefill_flops(request.prompt_tokens, cached, model) / (
-            model.tflops_per_gpu * 1e12
-        )
-
-
-def prefill_flops(tokens: int, cached: int, model: ModelSettings) -> float:
-    """Return the operations to read a prompt: two per weight and token, and causal attention in every layer.
-
-    Attention takes 4 x width per pair of positions, and half of all pairs are causal (Kaplan et al., 2020,
-    appendix B, with the pairs summed instead of approximated). The image encoder, under 1 %, is left out.
-    """
-    new = tokens - cached
-    pairs = (tokens**2 - cached**2) / 2
-    return 2 * model.parameters_b * 1e9 * new + 4 * model.layers * model.width * pairs
-
-
-def describe(rows: Iterable[PlanRow], task: str, model: ModelSettings, kept: int, count: int) -> str:
+def describe(rows: Sequence[PlanRow], run: Session, count: int) -> str:
     """Return the plan as a short table; `count`: into how many shards it is divided."""
-    rows = list(rows)
+    model, wanted = run.settings.model, run.tables.wanted
     bad = Counter(entry.error_code for entry in rows if entry.error_code)
     total = {
         name: sum(getattr(entry, name) for entry in rows)
         for name in ("pages", "requests", "merge_requests", "prompt_tokens", "computed_tokens", "gpu_seconds")
     }
     share = 1 - total["computed_tokens"] / total["prompt_tokens"] if total["prompt_tokens"] else 0.0
+    kept, _, _ = run.tables.known.count(wanted.cells())
+    unmatched = len(run.summary.questions_unmatched)
     lines = [
-        f"task            {task}",
+        f"task            {run.settings.task.name}",
         f"model           {model.name}",
         f"inputs          {len(rows)} = {len(rows) - bad.total()} readable + {bad.total()} that will fail",
+        f"questions       {wanted.questions} asked, in {wanted.row_count} rows of the answers"
+        + (f"; {unmatched} document patterns match no input" if unmatched else ""),
         f"pages           {total['pages']}",
         f"requests        {total['requests']} (and {total['merge_requests']} merges of long documents)",
         f"prompt tokens   {total['prompt_tokens']:,} ({share:.0%} from the prefix cache)",
@@ -133,5 +115,6 @@ def describe(rows: Iterable[PlanRow], task: str, model: ModelSettings, kept: int
         lines.append(
             f"shards          {count}: {min(loads) / 3600:.2f} to {max(loads) / 3600:.2f} GPU hours each"
         )
-    lines += [f"  {entry.error_code:14}{entry.error}" for entry in rows if entry.error_code]
-    return "\n".join(lines)
+    return "\n".join(
+        [*lines, *(f"  {entry.error_code:14}{entry.error}" for entry in rows if entry.error_code)]
+    )

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pipeline import slurm
 from pipeline.config import ShardSettings
 from pipeline.errors import SettingsError
 from pipeline.sharding import shards
-from pipeline.tables import lock
-from pipeline.tables.sink import shard_name
+from pipeline.tables import lock, run_record
+from pipeline.tables.layout import shard_name
+from pipeline.tables.run_record import Attempt
 
 DONE, RUNNING, WAITING, FAILED = "done", "running", "waiting", "failed"
 
@@ -76,19 +75,16 @@ def status(output: str) -> Status:
     queue = slurm.queue(jobs)
     listed = [_shard(folder, plan, shard, tried.get(shard, []), queue) for shard in range(plan.count)]
     states = {name: slurm.count_states(queue, ids) for name, ids in jobs.items()} if queue is not None else {}
-    return Status(output, listed, plan.rows.num_rows, states)
+    return Status(output, listed, plan.inputs, states)
 
 
-def attempts(output: Path, plan: shards.Plan) -> dict[int, list[dict[str, Any]]]:
+def attempts(output: Path, plan: shards.Plan) -> dict[int, list[Attempt]]:
     """Return what was written about each attempt at the shards of a plan, the latest last."""
     found = {}
     for shard in range(plan.count):
-        try:
-            last = json.loads((_folder(output, plan, shard) / "run.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            continue
-        if last["plan_id"] == plan.plan_id:
-            found[shard] = [*last["earlier_attempts"], last]
+        record = run_record.read(_folder(output, plan, shard) / "run.json")
+        if record is not None and record.plan_id == plan.plan_id:
+            found[shard] = record.attempts
     return found
 
 
@@ -97,48 +93,42 @@ def _folder(output: Path, plan: shards.Plan, shard: int) -> Path:
 
 
 def _shard(
-    output: Path, plan: shards.Plan, shard: int, tries: Sequence[dict[str, Any]], queue: slurm.Queue | None
+    output: Path, plan: shards.Plan, shard: int, tries: Sequence[Attempt], queue: slurm.Queue | None
 ) -> ShardStatus:
-    rows = plan.of(shard)
-    found = ShardStatus(
-        shard=shard, state=WAITING, documents=rows.num_rows, pages=sum(rows["pages"].to_pylist())
-    )
+    rows = list(plan.rows(shard))
+    found = ShardStatus(shard=shard, state=WAITING, documents=len(rows), pages=sum(row.pages for row in rows))
     queued = slurm.waiting_task(output, shard, queue)
     if not tries:
-        if not rows.num_rows:
+        if not rows:
             found.state = DONE
         elif queue is not None and queued is None and (output / "_journal" / "jobs").exists():
             found.state, found.reason = FAILED, "no task has worked on it, and none is queued"
         return found
     last = tries[-1]
     found.attempts = len(tries)
-    found.errors = last["summary"]["errors"]
-    found.where = f", job {last['job']} on {last['node']}" if last["job"] else ""
+    found.errors = last.summary.errors
+    found.where = f", job {last.job} on {last.node}" if last.job else ""
     for name, key in (("documents_done", "documents"), ("pages_done", "pages"), ("answers", "answered")):
-        setattr(found, name, sum(each["summary"][key] for each in tries))
+        setattr(found, name, sum(getattr(each.summary, key) for each in tries))
     found.documents_done = min(found.documents_done, found.documents)
     found.pages_done = min(found.pages_done, found.pages)  # what is read again after a stop is not new
     found.state, found.reason = _state(output, plan, shard, last, queued)
     if found.state == DONE:
         found.documents_done, found.pages_done = found.documents, found.pages
-    if found.state == RUNNING and last["summary"]["seconds"]:
-        found.pages_per_second = last["summary"]["pages"] / last["summary"]["seconds"]
+    if found.state == RUNNING and last.summary.seconds:
+        found.pages_per_second = last.summary.pages / last.summary.seconds
     return found
 
 
-def _state(
-    output: Path, plan: shards.Plan, shard: int, last: dict[str, Any], queued: str | None
-) -> tuple[str, str]:
+def _state(output: Path, plan: shards.Plan, shard: int, last: Attempt, queued: str | None) -> tuple[str, str]:
     """Return the state of a shard that a task has worked on, and why if that needs to be said."""
-    if last["state"] == "complete":
+    if last.state == "complete":
         return DONE, ""
     owner = lock.read(_folder(output, plan, shard) / "lock")
-    if last["state"] == "running" and owner is not None and lock.is_alive(owner) is not False:
+    if last.state == "running" and owner is not None and lock.is_alive(owner) is not False:
         return RUNNING, ""
     if queued is not None:
-        return WAITING, f"{last['state']}, queued again" if last[
-            "state"
-        ] != "running" else "died, queued again"
-    if last["state"] == "running":
+        return WAITING, f"{last.state}, queued again" if last.state != "running" else "died, queued again"
+    if last.state == "running":
         return FAILED, "ended without writing a final state (killed or out of memory)"
-    return FAILED, last["error"] or last["state"]
+    return FAILED, last.error or last.state

@@ -5,19 +5,20 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pipeline.config import RunSettings, whole
+from pipeline.flow import session
 from pipeline.flow.progress import describe
-from pipeline.flow.session import Assembly
+from pipeline.flow.session import Inputs
 from pipeline.reading import source
-from pipeline.records import Document, Failure, Summary
+from pipeline.records import Document, DocumentRow, Failure, Summary
 from pipeline.sharding import shards
 from pipeline.sharding.progress import attempts
 from pipeline.tables import journal
+from pipeline.tables.run_record import Attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +33,25 @@ def publish(settings: RunSettings) -> Published:
     settings = replace(whole(settings), retry_errors=False)  # an error is an answer, too, until asked again
     output = Path(settings.output)
     plan = shards.read(output)
-    shard_of = dict(zip(plan.rows["source"].to_pylist(), plan.rows["shard"].to_pylist(), strict=True))
-    found = source.Found(iter(()))
-    with Assembly(settings, found, plan) as run:
-        found.documents = _documents(plan, run)
-        answers: Counter[int] = Counter()
-        inputs: Counter[int] = Counter()
-        for name, lacking in run.missing():
-            shard = shard_of.get(name) or 0
-            answers[shard] += lacking
-            inputs[shard] += 1
-        _add_up(run.summary, [each for shard in attempts(output, plan).values() for each in shard])
-        run.finish()
-        run.tables.publish(complete=True)
-        run.record("incomplete" if inputs else "complete", missing={str(k): n for k, n in answers.items()})
+    shard_of = {row.source: row.shard or 0 for row in plan.rows()}
+    documents = _documents(plan, lambda source: run.tables.known.document_named(source))
+    inputs = Inputs(documents, list(shard_of), Counter(), plan.plan_id, plan.settings_hash)
+    with session.opened(settings, inputs) as run:
+        for _ in run.agenda.chunks(run.agenda.outlines()):
+            pass  # going over all inputs notes which rows are wanted
+        missing = run.tables.wanted.missing(run.tables.known.has_row)
+        answers, lacking = Counter[int](), Counter[int]()
+        for name, count in missing.items():
+            shard = shard_of.get(name, 0)
+            answers[shard] += count
+            lacking[shard] += 1
+        run.tables.known.count_shards_as_new()
+        run.publish()
+        _add_up(run.summary, [each for tries in attempts(output, plan).values() for each in tries])
+        state = "incomplete" if missing else "complete"
+        run.record(state, missing={str(shard): count for shard, count in answers.items()})
         summary = replace(run.summary)  # its time is that of the tasks, not of publishing
-    published = Published(summary, {shard: (answers[shard], inputs[shard]) for shard in inputs})
+    published = Published(summary, {shard: (answers[shard], lacking[shard]) for shard in lacking})
     with journal.disk_errors(output):
         journal.write_text(output / "summary.md", summarize(published, settings, plan))
     return published
@@ -80,14 +84,14 @@ def summarize(published: Published, settings: RunSettings, plan: shards.Plan) ->
     lines += ["", "## Shards", "", "| shard | state | attempts | on | pages | answers | errors | seconds |"]
     lines.append("|---|---|---|---|---|---|---|---|")
     for shard, tries in sorted(attempts(output, plan).items()):
-        did = [each["summary"] for each in tries]
+        did = [each.summary for each in tries]
         cells = [
             str(shard),
-            tries[-1]["state"],
+            tries[-1].state,
             str(len(tries)),
-            ", ".join(dict.fromkeys(each["node"] or "this host" for each in tries)),
-            *(str(sum(each[key] for each in did)) for key in ("pages", "answered", "failed")),
-            f"{sum(each['seconds'] for each in did):.0f}",
+            ", ".join(dict.fromkeys(each.node or "this host" for each in tries)),
+            *(str(sum(getattr(each, key) for each in did)) for key in ("pages", "answered", "failed")),
+            f"{sum(each.seconds for each in did):.0f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -99,38 +103,37 @@ def explain(output: Path, shard: int) -> str:
     if not tries:
         return ": no task has worked on it"
     last = tries[-1]
-    job = f" of job {last['job']} on {last['node']}" if last.get("job") else ""
-    if last["state"] == "running":
+    job = f" of job {last.job} on {last.node}" if last.job else ""
+    if last.state == "running":
         return f": the last attempt{job} ended without writing a final state (killed or out of memory)"
-    return f": the last attempt{job} is {last['state']}" + (f" ({last['error']})" if last["error"] else "")
+    return f": the last attempt{job} is {last.state}" + (f" ({last.error})" if last.error else "")
 
 
-def _documents(plan: shards.Plan, run: Assembly) -> Iterator[Document]:
+def _documents(plan: shards.Plan, row_named: Callable[[str], DocumentRow | None]) -> Iterator[Document]:
     """Yield the inputs as the plan lists them, or as a task found them if they have changed since."""
-    for row in plan.rows.to_pylist():
-        path = Path(os.fsdecode(row["path"]))
+    for row in plan.rows():
+        path = Path(os.fsdecode(row.path))
         document = Document(
-            source=row["source"],
+            source=row.source,
             path=path,
-            kind=row["kind"],
-            bytes=row["bytes"],
-            document_id=row["document_id"],
-            duplicate_of=row["duplicate_of"],
-            failure=Failure(row["error_code"], row["error"]) if row["error_code"] else None,
+            kind=row.kind,
+            bytes=row.bytes,
+            document_id=row.document_id,
+            duplicate_of=row.duplicate_of,
+            failure=Failure(row.error_code, row.error or "") if row.error_code else None,
         )
-        answered = run.tables.row_of(row["source"])
-        if answered is not None and answered["document_id"] != document.document_id:
-            (document,) = source.listed([(path, row["source"])])
+        answered = row_named(row.source)
+        if answered is not None and answered.document_id != document.document_id:
+            (document,) = source.listed([(path, row.source)])
         yield document
 
 
-def _add_up(summary: Summary, attempts: list[dict[str, Any]]) -> None:
+def _add_up(summary: Summary, attempts: Sequence[Attempt]) -> None:
     """Add what the tasks did to the summary of the whole."""
     for attempt in attempts:
-        for field in fields(Summary):
-            if field.name in ("documents", "answered", "pages", "requests") or field.name.endswith("_tokens"):
-                setattr(summary, field.name, getattr(summary, field.name) + attempt["summary"][field.name])
+        for name in ("documents", "pages", "requests", "prompt_tokens", "cached_tokens", "output_tokens"):
+            setattr(summary, name, getattr(summary, name) + getattr(attempt.summary, name))
     if attempts:
-        begun = min(dt.datetime.fromisoformat(attempt["begun"]) for attempt in attempts)
-        ended = max(dt.datetime.fromisoformat(attempt["ended"]) for attempt in attempts)
+        begun = min(dt.datetime.fromisoformat(attempt.begun) for attempt in attempts)
+        ended = max(dt.datetime.fromisoformat(attempt.ended) for attempt in attempts)
         summary.seconds = (ended - begun).total_seconds()

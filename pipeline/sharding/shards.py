@@ -1,18 +1,22 @@
-"""Divide inputs into shards of equal cost, and keep that plan where the shards' tasks find it."""
+"""Keep a plan where the tasks of its shards find it: plan.parquet."""
 
 from __future__ import annotations
 
+import os
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.config import ShardSettings
+from pipeline.config import RunSettings, ShardSettings
 from pipeline.errors import OutputError
+from pipeline.flow.session import Inputs
+from pipeline.reading import source
+from pipeline.sharding.prediction import PlanRow
 from pipeline.tables import columns, journal
 
 
@@ -24,18 +28,39 @@ class Plan:
     count: int
     settings_hash: str
     """Of the settings that answers depend on: tasks with others would answer other questions."""
-    rows: pa.Table
+    table: pa.Table
 
-    def of(self, shard: int) -> pa.Table:
-        """Return the rows of one shard, in the order of the inputs."""
-        return self.rows.filter(pa.compute.equal(self.rows["shard"], shard))
+    def rows(self, shard: int | None = None) -> Iterator[PlanRow]:
+        """Yield the rows of one shard, or of all inputs, in the order of the inputs."""
+        table = self.table if shard is None else self.table.filter(pc.equal(self.table["shard"], shard))
+        for batch in table.drop_columns(["task"]).to_batches():
+            for row in batch.to_pylist():
+                yield PlanRow(**row)
+
+    @property
+    def inputs(self) -> int:
+        """How many inputs there are."""
+        return int(self.table.num_rows)
 
 
-def write(output: Path, rows: Sequence[Mapping[str, Any]], count: int, settings_hash: str) -> None:
+def inputs(settings: RunSettings) -> Inputs:
+    """Return the inputs that the plan gives a shard. Raises OutputError when the plan is of another size."""
+    plan = read_for(Path(settings.output), settings.shard)
+    files = [(Path(os.fsdecode(row.path)), row.source) for row in plan.rows(settings.shard.index)]
+    return Inputs(
+        documents=source.listed(files),
+        sources=[name for _, name in files],
+        plan_id=plan.plan_id,
+        plan_settings_hash=plan.settings_hash,
+    )
+
+
+def write(output: Path, rows: Sequence[PlanRow], task: str, count: int, settings_hash: str) -> None:
     """Write plan.parquet, whole or not at all."""
     target = output / "plan.parquet"
     about = {"plan_id": uuid.uuid4().hex, "shards": str(count), "settings_hash": settings_hash}
-    table = pa.Table.from_pylist(list(rows), schema=columns.PLAN.with_metadata(about))
+    listed = [{**asdict(row), "task": task} for row in rows]
+    table = pa.Table.from_pylist(listed, schema=columns.PLAN.with_metadata(about))
     with journal.disk_errors(output):
         journal.write_parquet(journal.aside(target), table)
         journal.aside(target).rename(target)

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import pyarrow as pa
 
+from pipeline.records import Json, clean_text
+
+Value: TypeAlias = Json | dt.datetime | Sequence[object]
+Row = dict[str, Value]
+"""Column → value, between a record and Parquet."""
+
+_BOXES = pa.list_(
+    pa.struct(
+        [("page", pa.int32()), ("x0", pa.float32()), ("y0", pa.float32()), ("x1", pa.float32()),
+         ("y1", pa.float32())]
+    )
+)  # fmt: skip
 ANSWERS = pa.schema(
     [
         ("answer_id", pa.string()), ("document_id", pa.string()), ("source", pa.string()),
         ("scope", pa.string()), ("page", pa.int32()), ("question_id", pa.string()), ("question", pa.string()),
         ("status", pa.string()), ("error_code", pa.string()), ("error", pa.string()), ("answer", pa.string()),
         ("fields", pa.string()), ("evidence_pages", pa.list_(pa.int32())), ("evidence_found", pa.bool_()),
+        ("evidence_quote", pa.string()), ("evidence_boxes", _BOXES),
         ("pages_total", pa.int32()), ("pages_read", pa.int32()), ("requests", pa.int32()),
         ("finish_reason", pa.string()), ("confidence", pa.float64()), ("needs_review", pa.bool_()),
         ("prompt_tokens", pa.int64()), ("cached_tokens", pa.int64()), ("output_tokens", pa.int64()),
@@ -34,12 +48,14 @@ DOCUMENTS = pa.schema(
 REQUESTS = pa.schema(
     [
         ("request_id", pa.string()), ("answer_id", pa.string()), ("document_id", pa.string()),
-        ("source", pa.string()), ("question_id", pa.string()), ("kind", pa.string()),
+        ("source", pa.string()), ("question_id", pa.string()), ("kind", pa.string()), ("attempt", pa.int32()),
         ("pages", pa.list_(pa.int32())), ("text", pa.string()), ("status", pa.string()),
         ("error_code", pa.string()), ("error", pa.string()), ("finish_reason", pa.string()),
         ("counted_tokens", pa.int64()), ("prompt_tokens", pa.int64()), ("cached_tokens", pa.int64()),
-        ("output_tokens", pa.int64()), ("confidence", pa.float64()), ("engine_seconds", pa.float64()),
-        ("model", pa.string()), ("engine", pa.string()), ("task", pa.string()), ("run_id", pa.string()),
+        ("output_tokens", pa.int64()), ("confidence", pa.float64()),
+        ("token_ends", pa.list_(pa.int32())), ("token_probabilities", pa.list_(pa.float32())),
+        ("boxes", _BOXES), ("engine_seconds", pa.float64()), ("model", pa.string()),
+        ("engine", pa.string()), ("task", pa.string()), ("run_id", pa.string()),
         ("created_at", pa.timestamp("us", tz="UTC")),
     ]
 )  # fmt: skip
@@ -78,12 +94,44 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def value(given: Any, kind: str) -> Any:
+def value(given: Json, kind: str) -> Json:
     """Return a field's value as its column takes it; what has no flat kind is JSON text."""
     if given is None or kind not in ("string", "number", "numbers"):
         return given
     if kind == "number":
-        return float(given)
+        return float(given)  # type: ignore[arg-type]  # the reply was checked against the column's kind
     if kind == "numbers":
-        return [float(item) for item in given]
+        return [None if item is None else float(item) for item in given]  # type: ignore[union-attr,arg-type]
     return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+
+
+def to_table(rows: Sequence[Row], schema: pa.Schema, refuse: Callable[[Row, str], Row]) -> pa.Table:
+    """Return rows as a table; a row that its columns cannot hold is replaced by what `refuse` makes of it.
+
+    One value that Arrow does not take would otherwise cost all rows that are written with it.
+    """
+    try:
+        return pa.Table.from_pylist(list(rows), schema=schema)
+    except _UNFIT:
+        return pa.concat_tables([_one(row, schema, refuse) for row in rows])
+
+
+_UNFIT = (pa.ArrowException, OverflowError, UnicodeError, TypeError, ValueError)
+
+
+def _one(row: Row, schema: pa.Schema, refuse: Callable[[Row, str], Row]) -> pa.Table:
+    cleaned = {name: _clean(given) for name, given in row.items()}
+    try:
+        return pa.Table.from_pylist([cleaned], schema=schema)
+    except _UNFIT as error:
+        return pa.Table.from_pylist([refuse(cleaned, str(error))], schema=schema)
+
+
+def _clean(given: Value) -> Value:
+    if isinstance(given, str):
+        return clean_text(given)
+    return (
+        [clean_text(item) if isinstance(item, str) else item for item in given]
+        if isinstance(given, list)
+        else given
+    )

@@ -15,7 +15,7 @@ _SAMPLE_CHARS = 600
 @dataclass(slots=True)
 class _Open:
     row: DocumentRow
-    left: int
+    pages_to_come: int
     languages: Counter[str] = field(default_factory=Counter)
 
 
@@ -29,12 +29,10 @@ class Ledger:
 
     def begin(self, outline: Outline, looked_at: bool) -> DocumentRow | None:
         """Open a document's row; return it at once when none of its pages will be looked at."""
-        document = outline.document
-        status = "error" if outline.failure else "ok"
-        row = DocumentRow(document, len(outline.pages) if outline.pages else None, status, outline.failure)
+        row = DocumentRow.of(outline.document, len(outline.pages) or None, outline.failure)
         if outline.failure or not looked_at:
             return row
-        self._open[document.document_id] = _Open(
+        self._open[row.document_id] = _Open(
             replace(row, text_layer_pages=0, blank_pages=0), len(outline.pages)
         )
         return None
@@ -53,34 +51,32 @@ class Ledger:
             if (entry := self._open.get(document_id)) is None:
                 continue
             entry.row = _count(entry.row, page)
-            entry.left -= 1
+            entry.pages_to_come -= 1
             if entry.languages.total() < _SAMPLE_PAGES and (
                 name := self._detect_language(page.text[:_SAMPLE_CHARS])
             ):
                 entry.languages[name] += 1
-            if entry.left == 0:
+            if entry.pages_to_come == 0:
                 del self._open[document_id]
                 row = replace(entry.row, languages=_frequent(entry.languages))
                 yield row
                 for document in self._duplicates.pop(document_id, []):
-                    yield replace(row, document=document)
+                    yield row.under(document)
 
     def unseen(self) -> Iterator[DocumentRow]:
         """Yield rows of documents that were opened but had no page to be seen."""
-        for document_id in [key for key, entry in self._open.items() if entry.left == 0]:
+        for document_id in [key for key, entry in self._open.items() if entry.pages_to_come == 0]:
             yield self._open.pop(document_id).row
 
 
 def _count(row: DocumentRow, page: Page) -> DocumentRow:
-    failure = row.failure or page.failure
-    return replace(
+    counted = replace(
         row,
         text_layer_pages=(row.text_layer_pages or 0) + bool(page.text.strip()),
         blank_pages=(row.blank_pages or 0) + page.blank,
         raster_seconds=row.raster_seconds + page.raster_seconds,
-        status="error" if failure else "ok",
-        failure=failure,
     )
+    return counted.failed(page.failure)
 
 
 def _frequent(languages: Counter[str]) -> tuple[str, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +18,15 @@ _KEYS = {"answers": "answer_id", "documents": "source", "requests": "request_id"
 _BATCH_ROWS = 8192
 
 
+@dataclass(slots=True)
+class LeftOut:
+    """Rows that are not published, for the journal to keep."""
+
+    rows: list[pa.Table] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Of answers that were published until now: how many leave the table, and why."""
+
+
 def write_aside(
     name: str,
     target: Path,
@@ -23,29 +34,31 @@ def write_aside(
     field_kinds: Mapping[str, str],
     asked: Wanted,
     complete: bool,
-) -> list[pa.Table]:
-    """Write one table beside its place; return the rows left out, for the journal to keep.
+) -> LeftOut:
+    """Write one table beside its place; return the rows left out.
 
     `files` hold its rows, the oldest first; of rows with the same key the newest counts. `complete` says that
-    every current input has been met: what was not asked for by now is not asked for at all.
+    every current input is known: what was not asked for by now is not asked for at all.
     """
     latest = _latest_rows(files, _KEYS[name])
     written = [pq.read_schema(file) for file in files]
     schema = pa.unify_schemas([columns.schema(name, field_kinds), *written]).remove_metadata()
-    kept: list[pa.Table] = []
+    out = LeftOut()
     with pq.ParquetWriter(journal.aside(target), schema, compression="zstd") as writer:
         for file, mask in zip(files, latest, strict=True):
             for table, chosen in _sorted_out(name, file, mask, asked, complete):
                 table = columns.conform(table, schema)
                 published, rest = table.filter(chosen), table.filter(pc.invert(chosen))
                 if name != "documents" and rest.num_rows:
-                    kept.append(rest)
+                    out.rows.append(rest)
                 if name == "answers":
                     published = asked.expand(published, schema)
+                    if file == target:
+                        out.reasons.update(map(asked.reason_to_leave, wanted.rows(rest)))
                 if published.num_rows:
                     writer.write_table(published, row_group_size=_BATCH_ROWS)
     journal.sync(journal.aside(target))
-    return kept
+    return out
 
 
 def is_current(
@@ -61,7 +74,12 @@ def is_current(
         keys = wanted.rows(pq.read_table(file, columns=wanted.KEYS[name]))
         if any(asked.publishes(name, row, complete=True) for row in keys):
             return False
-    return asked.is_met_by(name, pq.read_table(target, columns=wanted.key_columns(name)))
+    return asked.holds_exactly(name, pq.read_table(target, columns=wanted.key_columns(name)))
+
+
+def count(file: Path) -> int:
+    """Return the number of rows of a Parquet file; 0 when there is none."""
+    return int(pq.read_metadata(file).num_rows) if file.exists() else 0
 
 
 def _sorted_out(

@@ -5,16 +5,26 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import asdict, dataclass
 
-from pipeline.records import Answer, Completion, DocumentRow, Failure, Request
+from pipeline.records import Answer, Box, Completion, DocumentRow, Failure, Request, clean_text
 from pipeline.tables import columns
+from pipeline.tables.columns import Row
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """The columns that are the same in every row of a run."""
+
+    model: str
+    engine: str
+    task: str
+    run_id: str
+    settings_hash: str
 
 
-def of_request(request: Request, completion: Completion, stamp: Mapping[str, str]) -> Row:
-    """Return the row of `requests`; `stamp` has the columns that are the same in every row of a run."""
+def of_request(request: Request, completion: Completion, stamp: Stamp) -> Row:
+    """Return the row of `requests`."""
     return {
         "request_id": request.request_id,
         "answer_id": request.cell.answer_id,
@@ -22,6 +32,7 @@ def of_request(request: Request, completion: Completion, stamp: Mapping[str, str
         "source": request.cell.subject.source,
         "question_id": request.cell.question.question_id,
         "kind": request.kind,
+        "attempt": request.attempt,
         "pages": [page.ordinal for page in request.pages],
         "text": completion.text,
         **_status(completion.failure),
@@ -31,35 +42,27 @@ def of_request(request: Request, completion: Completion, stamp: Mapping[str, str
         "cached_tokens": completion.cached_tokens,
         "output_tokens": completion.output_tokens,
         "confidence": completion.confidence,
+        "token_ends": list(completion.token_ends),
+        "token_probabilities": list(completion.token_probabilities),
+        "boxes": [box._asdict() for box in completion.boxes],
         "engine_seconds": completion.engine_seconds,
-        **{key: stamp[key] for key in ("model", "engine", "task", "run_id")},
+        "model": stamp.model,
+        "engine": stamp.engine,
+        "task": stamp.task,
+        "run_id": stamp.run_id,
         "created_at": dt.datetime.now(dt.UTC),
     }
 
 
 def of_document(row: DocumentRow) -> Row:
     """Return the row of `documents`."""
-    document = row.document
-    return {
-        "document_id": document.document_id,
-        "source": document.source,
-        "kind": document.kind,
-        "bytes": document.bytes,
-        "pages": row.pages,
-        "text_layer_pages": row.text_layer_pages,
-        "blank_pages": row.blank_pages,
-        "languages": list(row.languages),
-        **_status(row.failure),
-        "duplicate_of": document.duplicate_of,
-        "raster_seconds": row.raster_seconds,
-    }
+    return {**asdict(row), "languages": list(row.languages)}
 
 
-def of_answer(answer: Answer, stamp: Mapping[str, str], field_kinds: Mapping[str, str]) -> Row:
+def of_answer(answer: Answer, stamp: Stamp, field_kinds: Mapping[str, str]) -> Row:
     """Return the row of `answers`, with a column for each field of the task."""
     subject, question = answer.cell.subject, answer.cell.question
-    fields = answer.fields or {}
-    return {
+    row: Row = {
         "answer_id": answer.cell.answer_id,
         "document_id": subject.document_id,
         "source": subject.source,
@@ -69,9 +72,11 @@ def of_answer(answer: Answer, stamp: Mapping[str, str], field_kinds: Mapping[str
         "question": question.text,
         **_status(answer.failure),
         "answer": answer.answer,
-        "fields": json.dumps(fields, ensure_ascii=False) if answer.fields is not None else None,
+        "fields": json.dumps(answer.fields, ensure_ascii=False) if answer.fields is not None else None,
         "evidence_pages": list(answer.evidence_pages),
         "evidence_found": answer.evidence_found,
+        "evidence_quote": answer.evidence_quote,
+        "evidence_boxes": [box._asdict() for box in answer.evidence_boxes],
         "pages_total": subject.pages_total or None,
         "pages_read": answer.pages_read,
         "requests": answer.requests,
@@ -82,25 +87,54 @@ def of_answer(answer: Answer, stamp: Mapping[str, str], field_kinds: Mapping[str
         "cached_tokens": answer.cached_tokens,
         "output_tokens": answer.output_tokens,
         "engine_seconds": answer.engine_seconds,
-        **stamp,
+        "model": stamp.model,
+        "engine": stamp.engine,
+        "task": stamp.task,
+        "run_id": stamp.run_id,
+        "settings_hash": stamp.settings_hash,
         "created_at": dt.datetime.now(dt.UTC),
         "gold_answer": question.gold_answer,
         "gold_page": question.gold_page,
-        **{f"field_{name}": columns.value(fields.get(name), kind) for name, kind in field_kinds.items()},
+    }
+    fields = answer.fields or {}
+    try:
+        typed = {f"field_{name}": columns.value(fields.get(name), kind) for name, kind in field_kinds.items()}
+    except (OverflowError, TypeError, ValueError) as error:
+        return refused(row, str(error))
+    return {**row, **typed}
+
+
+def refused(row: Row, reason: str) -> Row:
+    """Return the row of an answer that its columns cannot hold: an error that keeps what can be kept."""
+    kept = ("answer_id", "document_id", "source", "scope", "page", "question_id", "question", "pages_total",
+            "pages_read", "model", "engine", "task", "run_id", "settings_hash", "created_at")  # fmt: skip
+    message = f"{row['source']}, {row['question_id']}: the answer does not fit the table ({reason})"
+    return {
+        **{name: row[name] for name in kept},
+        "status": "error",
+        "error_code": "schema_invalid",
+        "error": clean_text(message),
+        "answer": clean_text(str(row["fields"] or row["answer"])),
+        "evidence_pages": [],
+        "evidence_boxes": [],
+        "needs_review": True,
     }
 
 
-def to_completion(row: Row) -> Completion:
+def to_completion(row: Mapping[str, object]) -> Completion:
     """Return what an engine said, from its row of `requests`."""
+    boxes = tuple(Box(**box) for box in row.get("boxes") or ())  # type: ignore[attr-defined]
+    given = {name: row[name] for name in _COMPLETION}
     return Completion(
-        text=row["text"],
-        finish_reason=row["finish_reason"],
-        prompt_tokens=row["prompt_tokens"],
-        cached_tokens=row["cached_tokens"],
-        output_tokens=row["output_tokens"],
-        confidence=row["confidence"],
-        engine_seconds=row["engine_seconds"],
+        **given,  # type: ignore[arg-type]
+        boxes=boxes,
+        token_ends=tuple(row.get("token_ends") or ()),  # type: ignore[arg-type]
+        token_probabilities=tuple(row.get("token_probabilities") or ()),  # type: ignore[arg-type]
     )
+
+
+_COMPLETION = ("text", "finish_reason", "prompt_tokens", "cached_tokens", "output_tokens", "confidence",
+               "engine_seconds")  # fmt: skip
 
 
 def _status(failure: Failure | None) -> Row:

@@ -1,13 +1,14 @@
-"""Know which rows the current inputs and questions ask for, under which names."""
+"""Tell which rows the current inputs and questions ask for, under which names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 
 from pipeline.records import Cell, Document, Subject
-from pipeline.tables.rows import Row
+from pipeline.tables.columns import Row
 
 _PLACE = ("source", "question_id", "gold_answer", "gold_page")
 KEYS = {
@@ -18,29 +19,43 @@ KEYS = {
 """Columns by which `Wanted.publishes` decides."""
 
 
+Place = tuple[str, str, str | None, str | None]
+"""Source, question id, gold answer, gold page: what names a row of an answer."""
+
+
 class Wanted:
-    """What has been met and asked for so far in this run."""
+    """The current inputs, and the cells asked of them, as far as this run has come."""
 
     def __init__(self, task: str) -> None:
         self._task = task
-        self._places: dict[str, list[tuple[str, str, str | None, str | None]]] = {}
+        self._places: dict[str, list[Place]] = {}
         self._present: dict[str, str] = {}
         self._originals: dict[str, str] = {}
 
     def want(self, cell: Cell) -> None:
         """Note that the current inputs and questions ask for this cell."""
         question = cell.question
-        place = (cell.subject.source, question.question_id, question.gold_answer, question.gold_page)
+        place: Place = (cell.subject.source, question.question_id, question.gold_answer, question.gold_page)
         self._places.setdefault(cell.answer_id, []).append(place)
 
-    def meet(self, document: Document) -> None:
+    def add_document(self, document: Document) -> None:
         """Note that a document is among the current inputs."""
         self._present[document.source] = document.document_id
         self._originals.setdefault(document.document_id, document.source)
 
-    def meet_folder(self, folder: Subject) -> None:
+    def add_folder(self, folder: Subject) -> None:
         """Note that a folder, asked about as a whole, is among the current inputs."""
         self._present[folder.source] = folder.document_id
+
+    @property
+    def questions(self) -> int:
+        """How many different questions are asked."""
+        return len({place[1] for places in self._places.values() for place in places})
+
+    @property
+    def row_count(self) -> int:
+        """In how many rows of the answers."""
+        return sum(map(len, self._places.values()))
 
     @property
     def sources(self) -> Iterator[str]:
@@ -56,19 +71,35 @@ class Wanted:
         for answer_id, places in self._places.items():
             yield answer_id, len(places)
 
+    def missing(self, has_row: Callable[[str], bool]) -> Counter[str]:
+        """Count the wanted rows that are not there, by source."""
+        found = Counter[str]()
+        for answer_id, places in self._places.items():
+            if not has_row(answer_id):
+                found.update(place[0] for place in places)
+        return found
+
+    def reason_to_leave(self, row: Row) -> str:
+        """Say why a published row is not wanted any more."""
+        if row["source"] not in self._present:
+            return "of files that are not among the inputs"
+        if self._present[str(row["source"])] != row["document_id"]:
+            return "of files that have changed"
+        return "of questions, or settings, that are not asked with now"
+
     def publishes(self, name: str, row: Row, complete: bool) -> bool:
-        """Tell whether a row belongs into its published table; `complete`: all current inputs were met."""
-        source, document_id = row["source"], row["document_id"]
+        """Tell whether a row belongs into its published table; `complete`: all current inputs are known."""
+        source, document_id = str(row["source"]), row["document_id"]
         if row.get("answer_id") in self._places:
             return True
         if source not in self._present:
-            return not complete  # not met yet: leave it as it stands
+            return not complete  # not known yet: leave it as it stands
         if name == "documents":
             return bool(self._present[source] == document_id)
         # Rows of other tasks stay as long as the document does; this task's are superseded.
         return bool(row["task"] != self._task and self._present[source] == document_id)
 
-    def is_met_by(self, name: str, table: pa.Table) -> bool:
+    def holds_exactly(self, name: str, table: pa.Table) -> bool:
         """Tell whether a published table, of `KEYS` and the columns of `expand`, is what is asked for now."""
         listed = list(rows(table))
         if not all(self.publishes(name, row, complete=True) for row in listed):
@@ -104,7 +135,7 @@ class Wanted:
 
 
 def key_columns(name: str) -> list[str]:
-    """Return the columns that `Wanted.is_met_by` needs of a table."""
+    """Return the columns that `Wanted.holds_exactly` needs of a table."""
     return [*KEYS[name], *(column for column in _PLACE if name == "answers" and column not in KEYS[name])]
 
 

@@ -32,7 +32,7 @@ def chunk(name: str, prefix_tokens: int, questions: int) -> Chunk:
 @given(st.lists(st.tuples(st.integers(1, 90_000), st.integers(0, 4)), max_size=40), st.integers(100, 400_000))
 def test_windows_keep_every_chunk_in_order_and_fit_the_room(sizes: list[tuple[int, int]], room: int) -> None:
     chunks = [chunk(str(i), tokens, questions) for i, (tokens, questions) in enumerate(sizes)]
-    windows = list(group(chunks, room))
+    windows = list(group(chunks, lambda: room))
     assert [c for window in windows for c in window] == chunks
     for window in windows:
         held = sum(c.prefix_tokens + 10 * len(c.requests) for c in window)

@@ -108,7 +108,7 @@ def ask(
         subject = Subject("document", page.document.source, "id", (page,), 1)
         cell = Cell("c", subject, Question("q", settings.task.question or "?"))
         context = engine_context(settings, tmp_path)
-        with EmbeddedEngine(settings.engine, context) as engine:
+        with EmbeddedEngine(settings.engine.embedded, context) as engine:
             engine.put([Request("r", cell, "ask", (page,), "?", 10)], window_number=0)
             ((_, completion),) = engine.take()
         assert completion.failure is None
@@ -191,7 +191,7 @@ def test_a_page_that_cannot_be_read_costs_its_own_row(
         subject = Subject("page", page.document.source, page.document.document_id, (page,), 1)
         cell = Cell(page.document.source, subject, Question("q", "?"))
         requests.append(Request(page.document.source, cell, "ask", (page,), "?", 10))
-    with EmbeddedEngine(settings.engine, engine_context(settings, tmp_path)) as engine:
+    with EmbeddedEngine(settings.engine.embedded, engine_context(settings, tmp_path)) as engine:
         engine.put(requests, window_number=0)
         done = [completion for _ in requests for _, completion in engine.take()]
     assert [c.failure.code if c.failure else "ok" for c in done] == ["engine_failed", "ok"]

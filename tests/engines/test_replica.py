@@ -81,7 +81,7 @@ def open_engine(
             for n in range(copies)
         ]
         monkeypatch.setattr(vllm, "launches", lambda *_: made)
-        return VllmEngine(settings.engine, engine_context(settings, tmp_path, envelope=None))
+        return VllmEngine(settings.engine.vllm, engine_context(settings, tmp_path, envelope=None))
 
     return make
 

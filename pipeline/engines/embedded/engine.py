@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, Self
 
 from pipeline import workers
-from pipeline.config import EngineSettings
+from pipeline.config import EmbeddedSettings
 from pipeline.engines.base import EngineContext
 from pipeline.engines.embedded import extract
 from pipeline.engines.embedded.passages import Passage, best, cut
@@ -32,7 +32,7 @@ _CANDIDATES = 6
 class EmbeddedEngine:
     """A reader of text that picks passages. It writes nothing of its own."""
 
-    def __init__(self, settings: EngineSettings, context: EngineContext) -> None:
+    def __init__(self, settings: EmbeddedSettings, context: EngineContext) -> None:
         self.window_tokens = settings.window_tokens
         self.windows_ahead = 0
         self._settings = settings

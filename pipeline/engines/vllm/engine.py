@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import wait
 from typing import Self
 
-from pipeline.config import EngineSettings
+from pipeline.config import VllmSettings
 from pipeline.engines import prefix_gate
 from pipeline.engines.base import EngineContext
 from pipeline.engines.vllm.launch import launches
@@ -31,7 +31,7 @@ class VllmEngine:
 
     windows_ahead = 1
 
-    def __init__(self, settings: EngineSettings, context: EngineContext) -> None:
+    def __init__(self, settings: VllmSettings, context: EngineContext) -> None:
         """Check what the GPUs can hold. Raises SettingsError before anything is loaded."""
         self._settings = settings
         self._context_tokens = context.model.context_tokens

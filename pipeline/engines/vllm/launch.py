@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import EngineSettings
+from pipeline.config import VllmSettings
 from pipeline.engines.base import EngineContext
 from pipeline.engines.vllm import guide, preflight
 from pipeline.engines.vllm.messages import Sampling
@@ -30,7 +30,7 @@ class Launch:
     adapt_tokenizer: Callable[[Any], None]
 
 
-def launches(settings: EngineSettings, context: EngineContext) -> list[Launch]:
+def launches(settings: VllmSettings, context: EngineContext) -> list[Launch]:
     """Return one launch for each copy of the model. Raises SettingsError for what cannot be loaded."""
     dummy = settings.args.get("load_format") == "dummy"
     folder = preflight.find_weights(context.model, dummy)
@@ -62,7 +62,7 @@ def launches(settings: EngineSettings, context: EngineContext) -> list[Launch]:
 
 
 def llm_arguments(
-    settings: EngineSettings, context: EngineContext, weights: str, tensor_parallel: int
+    settings: VllmSettings, context: EngineContext, weights: str, tensor_parallel: int
 ) -> dict[str, Any]:
     """Return the arguments of `vllm.LLM`: the model card's, the settings', and `engine.args` over both."""
     return {

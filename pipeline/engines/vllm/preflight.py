@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import EngineSettings, ModelSettings
+from pipeline.config import ModelSettings, VllmSettings
 from pipeline.errors import SettingsError
 
 WEIGHTS = (
@@ -64,7 +64,7 @@ def visible_gpus() -> list[Gpu]:
     return [gpu for name in names for uuid, gpu in gpus if name == gpu.index or uuid.startswith(name)]
 
 
-def check(engine: EngineSettings, model: ModelSettings, gpus: Sequence[Gpu], folder: Path | None) -> str:
+def check(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], folder: Path | None) -> str:
     """Return in a line how the model will lie on the GPUs. Raises SettingsError saying what would fit."""
     if not gpus:
         raise SettingsError(
@@ -96,7 +96,7 @@ def check(engine: EngineSettings, model: ModelSettings, gpus: Sequence[Gpu], fol
     )
 
 
-def layout(engine: EngineSettings, model: ModelSettings, gpus: int) -> tuple[int, int]:
+def layout(engine: VllmSettings, model: ModelSettings, gpus: int) -> tuple[int, int]:
     """Return (GPUs per copy of the model, copies). Raises SettingsError for more than there are."""
     most = 2 ** int(math.log2(gpus)) if gpus else 0
     tensor_parallel = engine.tensor_parallel if engine.tensor_parallel is not None else min(model.gpus, most)
@@ -113,7 +113,7 @@ def layout(engine: EngineSettings, model: ModelSettings, gpus: int) -> tuple[int
     return tensor_parallel, replicas
 
 
-def fit(engine: EngineSettings, model: ModelSettings, gpus: Sequence[Gpu], folder: Path | None) -> Fit:
+def fit(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], folder: Path | None) -> Fit:
     """Work out what a copy of the model takes of each of its GPUs."""
     tensor_parallel, _ = layout(engine, model, len(gpus))
     usable = min(gpu.total_gib for gpu in gpus) * engine.gpu_memory_utilization
@@ -178,10 +178,10 @@ def check_context(model: ModelSettings, folder: Path) -> None:
         raise SettingsError(f"model.context_tokens={model.context_tokens}: {folder} was made for {most}")
 
 
-def _what_fits(engine: EngineSettings, model: ModelSettings, gpus: Sequence[Gpu], folder: Path | None) -> str:
+def _what_fits(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], folder: Path | None) -> str:
     """Name the least change that makes one full request fit."""
     most = 2 ** int(math.log2(len(gpus)))
-    changes: list[tuple[str, EngineSettings]] = []
+    changes: list[tuple[str, VllmSettings]] = []
     for count in dict.fromkeys((layout(engine, model, len(gpus))[0], most)):
         spread = replace(engine, tensor_parallel=count, replicas=1)
         prefix = [f"engine.tensor_parallel={count}"] if count != layout(engine, model, len(gpus))[0] else []
@@ -206,7 +206,7 @@ def _what_fits(engine: EngineSettings, model: ModelSettings, gpus: Sequence[Gpu]
     return "choose a smaller model"
 
 
-def _room(engine: EngineSettings, model: ModelSettings, gpus: Sequence[Gpu], folder: Path | None) -> int:
+def _room(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], folder: Path | None) -> int:
     return fit(engine, model, gpus[: engine.tensor_parallel or 1], folder).cache_tokens
 
 

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 
-from pipeline.config import EngineSettings
+from pipeline.config import VllmSettings
 from pipeline.engines.vllm import host
 from pipeline.engines.vllm.launch import Launch
 from pipeline.engines.vllm.messages import Dead, Prompt, Read, Ready, Rendering, Reply
@@ -39,7 +39,7 @@ class Replica:
     else does.
     """
 
-    def __init__(self, launch: Launch, settings: EngineSettings) -> None:
+    def __init__(self, launch: Launch, settings: VllmSettings) -> None:
         self.launch = launch
         self.cache_tokens = 0
         self.load_tokens = 0
@@ -194,7 +194,7 @@ class Replica:
 # ---- between the run's records and the engine's ----
 
 
-def write_prompt(work: Work, settings: EngineSettings) -> Prompt:
+def write_prompt(work: Work, settings: VllmSettings) -> Prompt:
     """Return a request as the engine process needs it."""
     request = work.request
     return Prompt(

@@ -1,0 +1,137 @@
+"""Windows of requests out, replies in, answers of them."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.answering.reduce import Reducer
+from pipeline.answering.settle import settle
+from pipeline.asking.writer import Writer
+from pipeline.flow.engine_on_demand import EngineOnDemand
+from pipeline.flow.identity import Identity
+from pipeline.flow.progress import Progress
+from pipeline.records import Answer, Chunk, Completion, Request, Window
+from pipeline.tables.ledger import Ledger
+from pipeline.tables.sink import Tables
+
+log = logging.getLogger("pipeline")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """Asks an engine what windows ask, unless the reply is stored already, and keeps what it says."""
+
+    engine: EngineOnDemand
+    reducer: Reducer
+    writer: Writer
+    identity: Identity
+    tables: Tables
+    ledger: Ledger
+    progress: Progress
+    note_progress: Callable[[], None]
+    """Called whenever finished work was made to last."""
+    most_window_tokens: int
+    _window_of: dict[str, int] = field(default_factory=dict)
+    _under_way: Counter[int] = field(default_factory=Counter)
+    _asked: set[str] = field(default_factory=set)
+    """Answers, still to come, that the engine was asked for."""
+
+    def room_tokens(self) -> int:
+        """Return the prompt tokens that may be in flight together."""
+        return min(self.most_window_tokens, self.engine.window_tokens or self.most_window_tokens)
+
+    def answered(self, windows: Iterator[Window]) -> Iterator[Window]:
+        """Yield each window once the last of its answers is in.
+
+        The engine holds the next windows meanwhile, as many as it wants, so that it never waits for one.
+        """
+        held: deque[tuple[int, Window]] = deque()
+        for number, window in enumerate(windows):
+            self._ask(window, number)
+            held.append((number, window))
+            if len(held) > self.engine.windows_ahead:
+                self._wait_for(held[0][0])
+                yield held.popleft()[1]
+        for number, window in held:
+            self._wait_for(number)
+            yield window
+
+    def is_stored(self, request: Request) -> bool:
+        """Tell whether there is a reply to a request as it is packed, before its pages are rendered."""
+        stored = self.tables.known.replies.get(request := self.identity.identified(request))
+        return stored is not None and not self._is_to_be_retried(request, stored)
+
+    def _ask(self, window: Window, number: int) -> None:
+        """Hand the engine what a rendered window asks; merges of replies that are there already go first."""
+        asked, following = zip(*(self._open(chunk) for chunk in window), strict=True)
+        self._put([request for requests in (*following, *asked) for request in requests], number)
+
+    def _wait_for(self, number: int) -> None:
+        """Take replies, and ask what they give rise to, until nothing of that window is left to ask."""
+        while self._under_way[number]:
+            for request, completion in self.engine.take():
+                own_window = self._window_of.pop(request.request_id)
+                self._under_way[own_window] -= 1
+                self._put(self._keep(request, completion), own_window)
+        del self._under_way[number]
+
+    def _put(self, requests: Sequence[Request], number: int) -> None:
+        """Ask the engine what is not stored."""
+        unasked: list[Request] = []
+        for request in map(self.identity.identified, requests):
+            unasked += self._unless_stored(request)
+        if unasked:
+            self._window_of.update((request.request_id, number) for request in unasked)
+            self._under_way[number] += len(unasked)
+            self._asked.update(request.cell.answer_id for request in unasked)
+            self.engine.put(unasked, number)
+
+    def _open(self, chunk: Chunk) -> tuple[list[Request], list[Request]]:
+        """Take a rendered chunk; return what to ask about it, and what follows from what needs no asking."""
+        for row in self.ledger.add_pages(chunk.pages):
+            self.tables.sink.add_document(row)
+        self.progress.add_pages(chunk.pages)
+        asked, settled = settle(chunk)
+        if any(page.failure for page in chunk.pages):
+            asked = [self.writer.recount(request) for request in asked]
+        following = [more for request, completion in settled for more in self._reduce(request, completion)]
+        return asked, following
+
+    def _unless_stored(self, request: Request) -> list[Request]:
+        """Use the stored reply to exactly this request; return what remains to be asked."""
+        stored = self.tables.known.replies.get(request)
+        if stored is None or self._is_to_be_retried(request, stored):
+            return [request]
+        following = map(self.identity.identified, self._reduce(request, stored))
+        return [more for each in following for more in self._unless_stored(each)]
+
+    def _is_to_be_retried(self, request: Request, stored: Completion) -> bool:
+        """Tell whether a stored reply is why its cell has an error, which is asked for again."""
+        failed = self.tables.known.failure(request.cell)
+        return failed is not None and self.reducer.fault(request, stored) == failed.code
+
+    def _keep(self, request: Request, completion: Completion) -> list[Request]:
+        """Keep an engine's reply; return the requests that it gives rise to."""
+        self.tables.sink.add_request(request, completion)
+        self.progress.add_completion(completion)
+        if completion.failure is None and completion.prompt_tokens != request.prompt_tokens:
+            log.error(
+                "%s: %d prompt tokens were counted, the engine had %d",
+                request.cell.subject.source, request.prompt_tokens, completion.prompt_tokens,
+            )  # fmt: skip
+        following = self._reduce(request, completion)
+        if self.tables.sink.commit_if_due():
+            self.note_progress()
+        return following
+
+    def _reduce(self, request: Request, completion: Completion) -> list[Request]:
+        outcome = self.reducer.add(request, completion)
+        if isinstance(outcome, Answer):
+            self.tables.sink.add_answer(outcome)
+            self.progress.add_answer(outcome, derived=outcome.cell.answer_id not in self._asked)
+            self._asked.discard(outcome.cell.answer_id)
+            return []
+        return outcome or []

@@ -1,0 +1,166 @@
+"""What the files of an output say already: finished answers, errors, documents and replies."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.records import Answer, Cell, Completion, Document, DocumentRow, Failure, Request
+from pipeline.tables import columns, rows
+from pipeline.tables.layout import Layout
+
+
+class Known:
+    """Which answers are there, made by which settings; learnt from the Parquet files alone."""
+
+    def __init__(self, layout: Layout, settings_hash: str) -> None:
+        """Read the files, oldest first; answers of another `settings_hash` have to be derived again."""
+        self._settings_hash = settings_hash
+        self._settings_of: dict[str, str] = {}
+        self._failures: dict[str, Failure] = {}
+        self._documents: dict[str, DocumentRow] = {}
+        self._added: set[str] = set()
+        self._of_shards: set[str] = set()
+        self.journal_rows = 0
+        """Answers that are in the journal and not published yet."""
+        parts = layout.parts()
+        for file in layout.files("answers", parts):
+            ids = self._read_answers(file)
+            self.journal_rows += len(ids) if file.parent in parts else 0
+            if file.parent in parts and file.parent.parent != layout.journal:
+                self._of_shards.update(ids)
+        for file in layout.files("documents", parts):
+            self._read_documents(file)
+        self.earlier = len(self._settings_of)
+        """Answers that were there before this run."""
+        self.replies = Replies(layout.files("requests", parts), self._is_final)
+
+    def is_finished(self, cell: Cell, retry_errors: bool) -> bool:
+        """Tell whether a cell has the answer that these settings give, or an error that is left alone."""
+        known = self._is_final(cell.answer_id)
+        return known or (not retry_errors and cell.answer_id in self._failures)
+
+    @property
+    def finished(self) -> int:
+        """Answers that are there, whatever they are about."""
+        return len(self._settings_of)
+
+    def has_row(self, answer_id: str) -> bool:
+        """Tell whether there is an answer or an error."""
+        return self._is_final(answer_id) or answer_id in self._failures
+
+    def failure(self, cell: Cell) -> Failure | None:
+        """Return why a cell has no answer, as the last attempt said."""
+        return None if self._is_final(cell.answer_id) else self._failures.get(cell.answer_id)
+
+    def add_answer(self, answer: Answer) -> None:
+        """Take note of an answer that this run has come to."""
+        answer_id = answer.cell.answer_id
+        if answer.failure is None:
+            self._settings_of[answer_id] = self._settings_hash
+            self._failures.pop(answer_id, None)
+            self._added.add(answer_id)
+        else:
+            self._settings_of.pop(answer_id, None)
+            self._failures[answer_id] = answer.failure
+
+    def count(self, cells: Iterator[tuple[str, int]]) -> tuple[int, int, Counter[str]]:
+        """Count the rows of (answer id, rows) pairs: kept from before, answered now, and errors by code."""
+        kept, answered, failed = 0, 0, Counter[str]()
+        for answer_id, count in cells:
+            if answer_id in self._added:
+                answered += count
+            elif self._is_final(answer_id):
+                kept += count
+            elif failure := self._failures.get(answer_id):
+                failed[failure.code] += count
+        return kept, answered, failed
+
+    def count_shards_as_new(self) -> None:
+        """Count what shards have journaled since the last publishing as answered now."""
+        self._added |= self._of_shards
+
+    # ---- documents ----
+
+    def document(self, document: Document) -> DocumentRow | None:
+        """Return the row of a readable document with these bytes, under this name."""
+        row = self._documents.get(document.source)
+        return row if row is not None and row.document_id == document.document_id else None
+
+    def document_named(self, source: str) -> DocumentRow | None:
+        """Return the row of a source, whatever its bytes were."""
+        return self._documents.get(source)
+
+    def add_document(self, row: DocumentRow) -> bool:
+        """Take note of a document's row; tell whether it says anything new."""
+        old = self._documents.get(row.source)
+        self._documents[row.source] = row
+        return old is None or any(
+            getattr(old, name) != getattr(row, name)
+            for name in DocumentRow.__slots__
+            if name != "raster_seconds"
+        )
+
+    # ---- inside ----
+
+    def _is_final(self, answer_id: str) -> bool:
+        return self._settings_of.get(answer_id) == self._settings_hash
+
+    def _read_answers(self, file: Path) -> list[str]:
+        names = ["answer_id", "status", "error_code", "error", "settings_hash"]
+        table = pq.read_table(file, columns=names)
+        ok = pc.equal(table["status"], "ok")
+        good = table.filter(ok)
+        hashes = good["settings_hash"].dictionary_encode()  # one string for all rows of a run, not one each
+        for answer_id, settings_hash in zip(good["answer_id"].to_pylist(), _shared(hashes), strict=True):
+            self._settings_of[answer_id] = settings_hash
+        for row in table.filter(pc.invert(ok)).to_pylist():
+            self._failures[row["answer_id"]] = Failure(row["error_code"], row["error"])
+        return [str(answer_id) for answer_id in table["answer_id"].to_pylist()]
+
+    def _read_documents(self, file: Path) -> None:
+        table = columns.conform(pq.read_table(file), columns.DOCUMENTS)
+        for row in table.to_pylist():
+            row["languages"] = tuple(row["languages"] or ())
+            self._documents[row["source"]] = DocumentRow(**row)
+
+
+class Replies:
+    """What engines said before to requests whose answers are still to be made, by the request's identity."""
+
+    def __init__(self, files: list[Path], is_final: Callable[[str], bool]) -> None:
+        self._tables: list[pa.Table] = []
+        self._places: dict[str, tuple[int, int]] = {}
+        for file in files:
+            self._index(file, is_final)
+
+    def get(self, request: Request) -> Completion | None:
+        """Return the reply to exactly this request, if there is one."""
+        place = self._places.get(request.request_id)
+        if place is None:
+            return None
+        (row,) = self._tables[place[0]].slice(place[1], 1).to_pylist()
+        return rows.to_completion(row)
+
+    def _index(self, file: Path, is_final: Callable[[str], bool]) -> None:
+        ids = pq.read_table(file, columns=["answer_id"])["answer_id"].to_pylist()
+        wanted = [not is_final(answer_id) for answer_id in ids]
+        if not any(wanted):
+            return
+        table = columns.conform(pq.read_table(file).filter(pa.array(wanted)), columns.REQUESTS)
+        table = table.filter(pc.equal(table["status"], "ok"))
+        for index, request_id in enumerate(table["request_id"].to_pylist()):
+            self._places[request_id] = (len(self._tables), index)
+        self._tables.append(table)
+
+
+def _shared(encoded: pa.ChunkedArray) -> Iterator[str]:
+    """Yield the values of a dictionary-encoded column, equal ones as one object."""
+    for chunk in encoded.chunks:
+        values = chunk.dictionary.to_pylist()
+        yield from (values[index] for index in chunk.indices.to_pylist())

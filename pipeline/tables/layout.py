@@ -1,0 +1,138 @@
+"""Where the files of an output directory lie, and which of them a shard may read and write.
+
+A run over all inputs reads the journals of all shards, publishes, and excludes every other run. A shard on
+its own (`shard.count`) has its own journal and its own published files. A shard of a plan (`shard.planned`)
+has a journal alone: a run over all inputs, the publishing one, takes it from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from pipeline.config import ShardSettings
+from pipeline.errors import OutputError
+from pipeline.tables import columns, journal
+from pipeline.tables.journal import disk_errors
+
+TABLES = ("requests", "documents", "answers")
+WHOLE = "shard-0000-of-0001"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The files of one shard in an output directory."""
+
+    output: Path
+    shard: ShardSettings
+
+    @property
+    def name(self) -> str:
+        """What the shard's files and its journal are called."""
+        return shard_name(self.shard)
+
+    @property
+    def journal(self) -> Path:
+        """The folder of the shard's journal, its lock and its own run.json."""
+        return self.output / "_journal" / self.name
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this is a run over all inputs."""
+        return self.name == WHOLE
+
+    def make_folders(self) -> None:
+        """Make the folders of tables and journal, if they are not there yet."""
+        for folder in (*(self.output / name for name in TABLES), self.journal):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def rivals(self) -> list[Path]:
+        """List the journals of shards that must not be written while this one is."""
+        return self.others() if self.is_whole else [self.journal.with_name(WHOLE)]
+
+    def others(self) -> list[Path]:
+        """List the journals of all shards but this."""
+        return sorted(f for f in self.journal.parent.glob("*-of-*") if f.is_dir() and f != self.journal)
+
+    def parts(self) -> list[Path]:
+        """List the journal parts that this shard reads, oldest first."""
+        own = journal.parts(self.journal)
+        if not self.is_whole:
+            return own
+        of_shards = [part for folder in self.others() for part in journal.parts(folder)]
+        return [*sorted(of_shards, key=lambda part: part.stat().st_mtime_ns), *own]
+
+    def published(self, name: str) -> Path:
+        """Return the published file of a table; of a shard of a plan, that of the whole."""
+        return self.output / name / f"{WHOLE if self.shard.planned else self.name}.parquet"
+
+    def files(self, name: str, parts: Sequence[Path]) -> list[Path]:
+        """Return the files of a table, oldest first."""
+        target = self.published(name)
+        return [*([target] if target.exists() else []), *journal.files(name, parts)]
+
+    def sweep(self) -> None:
+        """Remove what a publishing that was cut short had begun to write."""
+        for leftover in self.output.glob(f"*/{self.name}.parquet.aside"):
+            leftover.unlink()
+
+    def check_count(self) -> None:
+        """Refuse an output that was written as another number of shards."""
+        count = 1 if self.shard.planned else self.shard.count
+        for file in (self.output / "answers").glob("shard-*.parquet"):
+            if (other := int(file.stem[-4:])) != count:
+                raise OutputError(
+                    f"output={self.output}: was written as {other} shards, not {count}; "
+                    f"use shard.count={other} or another output"
+                )
+
+    def check_types(self, field_kinds: Mapping[str, str]) -> None:
+        """Refuse an output in which a field of the same name has another type, in whatever shard or task."""
+        wanted = columns.schema("answers", field_kinds)
+        folders = sorted((self.output / "_journal").glob("*-of-*"))
+        journaled = [file for each in folders for file in journal.files("answers", journal.parts(each))]
+        for file in [*sorted((self.output / "answers").glob("shard-*.parquet")), *journaled]:
+            with contextlib.suppress(FileNotFoundError):  # rolled up by its writer meanwhile
+                written = pq.read_schema(file)
+                for field in wanted:
+                    if field.name in written.names and written.field(field.name).type != field.type:
+                        kinds = f"{written.field(field.name).type}, not {field.type}"
+                        raise OutputError(
+                            f"output={self.output}: has {field.name} as {kinds}, written by another task or"
+                            " schema; rename the field or choose another output"
+                        )
+
+    def forget_shards(self) -> None:
+        """Remove the empty journals of shards whose rows are published."""
+        for folder in self.others():
+            if not journal.parts(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    @property
+    def has_leftovers(self) -> bool:
+        """Whether shards have journaled rows that are not published yet."""
+        return any(journal.parts(folder) for folder in self.others())
+
+    def first_date(self, today: dt.date) -> dt.date:
+        """Return the date on which this output was begun, the same in all its runs and shards."""
+        file = self.output / "_journal" / "date"
+        with disk_errors(self.output):
+            aside = file.with_name(f"date.{os.getpid()}.{self.name}")
+            aside.write_text(today.isoformat())
+            with contextlib.suppress(FileExistsError):
+                os.link(aside, file)  # atomic: the first of many shards decides
+            aside.unlink()
+            return dt.date.fromisoformat(file.read_text())
+
+
+def shard_name(shard: ShardSettings) -> str:
+    """Return what a shard's files and its journal are called."""
+    kind = "planned" if shard.planned else "shard"
+    return f"{kind}-{shard.index:04d}-of-{shard.count:04d}"
