@@ -113,11 +113,11 @@ def describe(summary: Summary, output: str) -> str:
     ]
     if summary.errors:
         lines.append(f"errors   {_counts(summary.errors)}")
-    lines += [
-        f"         {code}: {_named(sources)}" for code, sources in sorted(summary.failed_inputs.items())
-    ]
+    for code, count in sorted(summary.input_errors.items()):
+        lines.append(f"         {code} {count}: {_named(summary.failed_inputs[code], count)}")
     if summary.questions_unmatched:
-        lines.append(f"no input for the questions about {_named(summary.questions_unmatched)}")
+        patterns = summary.questions_unmatched
+        lines.append(f"no input for questions about {_named(patterns, len(patterns))}")
     if summary.earlier and not summary.reused and not summary.derived:
         lines.append(f"none of the {summary.earlier} answers that were there fits these inputs and settings")
     lines += [f"left     {count} rows {reason}" for reason, count in sorted(summary.rows_left.items())]
@@ -129,6 +129,7 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 
-def _named(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_MOST_NAMED])
-    return shown + (f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else "")
+def _named(names: Sequence[str], count: int) -> str:
+    """Name a few of `count` things."""
+    shown = list(names[:_MOST_NAMED])
+    return ", ".join(shown) + (f" and {count - len(shown)} more" if count > len(shown) else "")
