@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pipeline.records import Request
 
+PagesKey = tuple[tuple[str, int, int, int], ...]
+"""Document, page number, width and height of each page."""
+
 
 class PrefixGate:
     """Hold back further requests about pages that an engine has begun to read and not yet read to the end.
@@ -15,8 +18,8 @@ class PrefixGate:
     """
 
     def __init__(self) -> None:
-        self._deferred: dict[tuple[str, ...], list[Request]] = {}
-        self._leaders: dict[str, tuple[str, ...]] = {}
+        self._deferred: dict[PagesKey, list[Request]] = {}
+        self._leaders: dict[str, PagesKey] = {}
 
     def defer(self, request: Request) -> bool:
         """Keep a request for `release` if its pages are being read; if not, it is the one that reads them."""
@@ -34,6 +37,7 @@ class PrefixGate:
         return self._deferred.pop(self._leaders.pop(request_id, ()), [])
 
 
-def pages_key(request: Request) -> tuple[str, ...]:
+def pages_key(request: Request) -> PagesKey:
     """Return what is the same for all requests that begin with the same images; empty without any."""
-    return tuple(str(page.image) for page in request.pages)
+    # Not the image files: the same page is drawn anew, under another name, in each window that needs it.
+    return tuple((p.document.document_id, p.number, p.width_px, p.height_px) for p in request.pages)

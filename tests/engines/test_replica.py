@@ -5,65 +5,27 @@ The same is shown with the real vLLM in tests/vllm; here each death comes at an 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
+import process
 import pytest
 from conftest import engine_context
 
-from pipeline.asking import tokens
 from pipeline.config import RunSettings
 from pipeline.engines.vllm import engine as vllm
 from pipeline.engines.vllm import host as vllm_host
 from pipeline.engines.vllm.engine import VllmEngine
 from pipeline.engines.vllm.launch import Launch
-from pipeline.engines.vllm.messages import Prompt, Queued, Ready, Rendering, Reply, Sampling
+from pipeline.engines.vllm.messages import Sampling
 from pipeline.errors import EngineLost
-from pipeline.records import Cell, Completion, Question, Request, Subject
-
-_TOGETHER_S = 0.3
+from pipeline.records import Cell, Completion, Document, Page, Question, Request, Subject
 
 
-def scripted(
-    connection: Connection, arguments: Any, sampling: Any, devices: Any, log: str, adapt: Any
-) -> None:
-    """Read what comes within a moment, then do what the prompts say."""
-    with Path(log).open("a") as file:
-        file.write("started\n")
-    connection.send(Ready(1000))
-    while True:
-        prompts: list[Prompt] = []
-        while not prompts or connection.poll(_TOGETHER_S):
-            if (prompt := connection.recv()) is None:
-                return
-            prompts.append(prompt)
-        names = [prompt.request_id for prompt in prompts]
-        if "hang, once" in names and Path(log).read_text().count("started") == 1:
-            time.sleep(60)
-        for prompt in prompts:
-            connection.send(Rendering(prompt.request_id))
-            if prompt.request_id == "die of its images":
-                os._exit(1)
-            connection.send(Queued(prompt.request_id))
-        if "die" in names:
-            os._exit(1)
-        for name in names:
-            if name == "die after the others":
-                os._exit(1)
-            connection.send(Reply(name, text="fine", finish_reason="stop", prompt_tokens=10))
-
-
-def die_at_once(*arguments: Any) -> None:
-    os._exit(1)
-
-
-def request(name: str) -> Request:
-    subject = Subject("document", "a.pdf", "id", (), 0)
-    return Request(name, Cell(name, subject, Question(name, "?")), "ask", (), "?", 10)
+def request(name: str, *pages: Page) -> Request:
+    subject = Subject("document", "a.pdf", "id", pages, len(pages))
+    return Request(name, Cell(name, subject, Question(name, "?")), "ask", pages, "?", 10)
 
 
 @pytest.fixture
@@ -71,15 +33,12 @@ def open_engine(
     compose: Callable[..., RunSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., VllmEngine]:
     """Make an engine of one or more scripted copies."""
-    monkeypatch.setattr(vllm_host, "main", scripted)
+    monkeypatch.setattr(vllm_host, "main", process.scripted)
     sampling = Sampling("", 16, None, 0, 0)
 
     def make(*overrides: str, copies: int = 1) -> VllmEngine:
         settings = compose("input=.", "engine=vllm", *overrides)
-        made = [
-            Launch({}, sampling, None, tmp_path / f"engine-{n}.log", tokens.skip_pixels)
-            for n in range(copies)
-        ]
+        made = [Launch({}, sampling, None, tmp_path / f"engine-{n}.log", print) for n in range(copies)]
         monkeypatch.setattr(vllm, "launches", lambda *_: made)
         return VllmEngine(settings.engine.vllm, engine_context(settings, tmp_path, envelope=None))
 
@@ -110,7 +69,48 @@ def test_among_many_the_one_that_kills_engines_is_found_and_nothing_else_fails(
         assert "a.pdf, die" in failed["die"].message
         engine.put([request("later")], 1)
         assert take_all(engine, 1)["later"].text == "fine"
-    assert starts(tmp_path) <= 1 + 5  # 16 are 8, 4, 2, 1: the last alone, twice
+    assert starts(tmp_path) <= 1 + 3  # 16 are eight times 2, then 1
+
+
+@pytest.mark.parametrize("places", [(0, 255), (17, 18, 200), (0, 1, 2, 3, 4)])
+def test_requests_that_kill_engines_cost_exactly_their_own_rows(
+    open_engine: Callable[..., VllmEngine], places: tuple[int, ...]
+) -> None:
+    names = [f"die {n}" if n in places else str(n) for n in range(256)]
+    with open_engine() as engine:
+        engine.put([request(name) for name in names], 0)
+        done = take_all(engine, len(names))
+    assert {name for name, completion in done.items() if completion.failure} == {f"die {n}" for n in places}
+    assert len(done) == 256
+
+
+def test_an_engine_that_dies_of_every_request_ends_the_run_within_the_budget(
+    open_engine: Callable[..., VllmEngine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm_host, "main", process.die_of_everything)
+    with open_engine("engine.max_restarts=5") as engine:
+        engine.put([request(str(n)) for n in range(256)], 0)
+        with pytest.raises(EngineLost, match=r"died 6 times without a reply in between.*max_restarts"):
+            take_all(engine, 256)
+    assert starts(tmp_path) == 1 + 5
+
+
+def test_pages_that_kill_the_engine_whatever_is_asked_cost_their_own_rows_and_few_restarts(
+    open_engine: Callable[..., VllmEngine], tmp_path: Path
+) -> None:
+    page = Page(Document("a.pdf", Path("a.pdf"), "pdf", 1, "id"), 1, 1, 16, 16, 1, image=Path("a.ppm"))
+    names = [f"die {n}" for n in range(30)]
+    with open_engine() as engine:
+        engine.put([*(request(name, page) for name in names), request("other")], 0)
+        done = take_all(engine, 31)
+        engine.put([request("die of it later", page)], 1)
+        done |= take_all(engine, 1)
+    assert done.pop("other").text == "fine"
+    assert {completion.failure.code for completion in done.values() if completion.failure} == {
+        "engine_failed"
+    }
+    assert len(done) == 31
+    assert starts(tmp_path) <= 1 + 7
 
 
 def test_a_prompt_whose_images_kill_the_process_clears_the_others_at_once(
@@ -144,7 +144,7 @@ def test_what_was_answered_before_the_engine_is_given_up_is_returned_first(
         dying = engine._replicas[1]
         assert dying._process is not None
         dying._process.join(30)
-        time.sleep(2 * _TOGETHER_S)
+        time.sleep(5 * process.TOGETHER_S)
         assert set(take_all(engine, 3)) == {"a", "b", "c"}
         with pytest.raises(EngineLost, match="max_restarts"):
             engine.take()
@@ -153,6 +153,6 @@ def test_what_was_answered_before_the_engine_is_given_up_is_returned_first(
 def test_an_engine_that_cannot_be_loaded_says_where_to_look(
     open_engine: Callable[..., VllmEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vllm_host, "main", die_at_once)
+    monkeypatch.setattr(vllm_host, "main", process.die_when_loading)
     with pytest.raises(EngineLost, match=r"could not be loaded: its process died; see .*engine-0.log"):
         open_engine().__enter__()

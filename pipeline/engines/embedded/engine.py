@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import heapq
 import io
+import itertools
 import json
 import logging
 import re
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
@@ -39,7 +41,8 @@ class EmbeddedEngine:
         self._envelope = context.envelope
         self._detect_language = context.detect_language
         self._texts: OrderedDict[tuple[str, int], str] = OrderedDict()
-        self._waiting: deque[tuple[Request, _Reading]] = deque()
+        self._waiting: list[tuple[int, int, Request, _Reading]] = []
+        self._put = itertools.count()
         self._pool = workers.Pool(settings.workers, 500)
 
     def __enter__(self) -> Self:
@@ -51,11 +54,12 @@ class EmbeddedEngine:
     def put(self, requests: Sequence[Request], window_number: int) -> None:
         """Queue requests; their pages are read ahead in the worker processes."""
         reading = self._read_ahead(requests)
-        self._waiting += [(request, reading) for request in requests]
+        for request in requests:
+            heapq.heappush(self._waiting, (window_number, next(self._put), request, reading))
 
     def take(self) -> list[tuple[Request, Completion]]:
-        """Answer the next request in order."""
-        request, reading = self._waiting.popleft()
+        """Answer the next request, of the earliest window first."""
+        _, _, request, reading = heapq.heappop(self._waiting)
         begin = time.perf_counter()
         completion = self._answer(request, reading)
         seconds = time.perf_counter() - begin

@@ -13,10 +13,13 @@ from typing import Self
 from pipeline.config import VllmSettings
 from pipeline.engines import prefix_gate
 from pipeline.engines.base import EngineContext
+from pipeline.engines.prefix_gate import PagesKey
+from pipeline.engines.vllm.backlog import Work
 from pipeline.engines.vllm.launch import launches
-from pipeline.engines.vllm.replica import Replica, Settled, Work, describe
+from pipeline.engines.vllm.replica import Replica, Settled
+from pipeline.engines.vllm.translate import killed_engine, too_long
 from pipeline.errors import EngineLost
-from pipeline.records import Completion, Failure, Request
+from pipeline.records import Request
 
 log = logging.getLogger("pipeline")
 
@@ -36,11 +39,11 @@ class VllmEngine:
         self._settings = settings
         self._context_tokens = context.model.context_tokens
         self._replicas = [Replica(launch, settings) for launch in launches(settings, context)]
-        self._replica_by_pages: OrderedDict[tuple[str, ...], Replica] = OrderedDict()
+        self._replica_by_pages: OrderedDict[PagesKey, Replica] = OrderedDict()
         self._gate = prefix_gate.PrefixGate()
         self._window_numbers: dict[str, int] = {}
         self._refused: list[Settled] = []
-        self._restarts = 0
+        """What failed without being sent."""
         self._lost: EngineLost | None = None
         self.window_tokens = 0
 
@@ -62,7 +65,7 @@ class VllmEngine:
 
     def __exit__(self, *error: object) -> None:
         for replica in self._replicas:
-            replica.tell_to_stop()
+            replica.request_stop()
         for replica in self._replicas:
             replica.stop(_STOP_S)
 
@@ -70,12 +73,12 @@ class VllmEngine:
         """Send requests to the copies of the model: those about the same pages to the same one."""
         for request in requests:
             if request.prompt_tokens >= self._context_tokens:
-                self._refused.append((request, _too_long(request, self._context_tokens)))
+                self._refused.append((request, too_long(request, self._context_tokens)))
                 continue
             self._window_numbers[request.request_id] = window_number
             if not self._gate.defer(request):
                 self._place(request)
-        self._feed()
+        self._send_work()
 
     def take(self) -> list[Settled]:
         """Wait for replies; when an engine has died, build it anew and go on.
@@ -86,23 +89,29 @@ class VllmEngine:
             raise self._lost
         settled, self._refused = self._refused, []
         while not settled:
-            busy = [replica for replica in self._replicas if replica.is_busy]
-            patience = min(replica.patience_s for replica in busy)
-            ready = wait([replica.connection for replica in busy], timeout=max(0.0, patience))
-            for replica in busy:
-                if replica.connection in ready:
-                    replies, read = replica.receive()
-                    settled += replies
-                    self._release(read)
-                elif replica.patience_s <= 0:
-                    replica.death = f"silent for {self._settings.stall_timeout_s:g} s"
-                if replica.death:
+            for replica in self._wait():
+                replies, prefilled = replica.receive()
+                settled += replies
+                self._release(prefilled)
+            for replica in self._replicas:
+                if replica.cause_of_death:
                     try:
-                        settled += self._revive(replica, replica.death)
+                        settled += self._restart(replica, replica.cause_of_death)
                     except EngineLost as lost:
                         return self._give_up(lost, settled)
             self._release([request.request_id for request, _ in settled])
+            settled, self._refused = [*settled, *self._refused], []
         return settled
+
+    def _wait(self) -> list[Replica]:
+        """Wait until processes have something to say, and return those; a stalled one counts as dead."""
+        busy = [replica for replica in self._replicas if replica.backlog.is_under_way]
+        timeout_s = min(replica.seconds_to_stall for replica in busy)
+        ready = wait([replica.connection for replica in busy], timeout=max(0.0, timeout_s))
+        for replica in busy:
+            if replica.connection not in ready and replica.seconds_to_stall <= 0:
+                replica.cause_of_death = f"silent for {self._settings.stall_timeout_s:g} s"
+        return [replica for replica in busy if replica.connection in ready]
 
     def _give_up(self, lost: EngineLost, settled: list[Settled]) -> list[Settled]:
         """Return the replies that are here already, of all engines, before the error is raised."""
@@ -112,51 +121,51 @@ class VllmEngine:
         self._lost = lost
         return settled
 
-    def _feed(self) -> None:
+    def _send_work(self) -> None:
         for replica in self._replicas:
-            replica.feed()
+            replica.send_work()
 
     def _release(self, request_ids: Sequence[str]) -> None:
         """Send those that waited for these requests to be read."""
         for request_id in request_ids:
             for request in self._gate.release(request_id):
                 self._place(request)
-        self._feed()
+        self._send_work()
 
     def _place(self, request: Request) -> None:
         """Give a request to the copy that has its pages in the cache, or else to the one with least to do."""
         pages = prefix_gate.pages_key(request)
         known = self._replica_by_pages.get(pages)
-        replica = known or min(self._replicas, key=lambda each: each.load_tokens)
+        replica = known or min(self._replicas, key=lambda each: each.backlog.load_tokens)
         # Of one window, those that find their pages in the cache, or need none, go first.
         rank = 2 * self._window_numbers.pop(request.request_id) + (bool(pages) and not known)
-        replica.put(Work(request, rank, 0 if known else request.prompt_tokens))
+        if replica.backlog.is_blamed(request):
+            self._refused.append((request, killed_engine(request, "as did others about the same pages")))
+            self._release([request.request_id])
+            return
+        replica.backlog.add(Work(request, rank, 0 if known else request.prompt_tokens))
         if pages:
             self._replica_by_pages[pages] = replica
             self._replica_by_pages.move_to_end(pages)
         if len(self._replica_by_pages) > _MOST_REMEMBERED_PAGES:
             self._replica_by_pages.popitem(last=False)
 
-    def _revive(self, replica: Replica, reason: str) -> list[Settled]:
-        """Build a dead engine anew, with what it had under way on probation."""
-        self._restarts += 1
-        log.error("the engine died (%s), restart %d; see %s", reason, self._restarts, replica.launch.log)
+    def _restart(self, replica: Replica, reason: str) -> list[Settled]:
+        """Start a dead engine again; return the requests that it died of, as failed.
+
+        Raises EngineLost when it dies again and again without a reply in between, or cannot be loaded.
+        """
+        replica.deaths_without_reply += 1
+        deaths, log_file = replica.deaths_without_reply, replica.launch.log
+        log.error("the engine died (%s), %d times without a reply; see %s", reason, deaths, log_file)
         replica.stop(0)
-        if self._restarts > self._settings.max_restarts:
+        if deaths > self._settings.max_restarts:
             raise EngineLost(
-                f"the engine died {self._restarts} times, over engine.max_restarts; the last time: {reason};"
-                f" see {replica.launch.log}"
+                f"the engine died {deaths} times without a reply in between, over engine.max_restarts; the"
+                f" last time: {reason}; see {log_file}"
             )
-        failed = replica.suspect(reason)
+        failed = replica.blame(reason)
         replica.start()
         if failure := replica.load():
             raise EngineLost(f"the engine died ({reason}) and could not be loaded again: {failure}")
         return failed
-
-
-def _too_long(request: Request, context_tokens: int) -> Completion:
-    message = (
-        f"{describe(request)}: {request.prompt_tokens:,} tokens exceed the context of {context_tokens:,};"
-        " shorten the question or lower task.max_output_tokens"
-    )
-    return Completion("", "error", failure=Failure("too_long", message))

@@ -6,7 +6,6 @@ renders prompts beside the run's other work, and lets several engines share a ho
 
 from __future__ import annotations
 
-import math
 import os
 import queue
 import signal
@@ -20,14 +19,15 @@ from typing import Any
 
 from pipeline.engines.vllm.messages import (
     Dead,
+    Prefilled,
     Prompt,
     Queued,
-    Read,
     Ready,
     Rendering,
     Reply,
     Sampling,
 )
+from pipeline.engines.vllm.reply import read_reply
 
 _POLL_S = 0.002
 
@@ -52,13 +52,13 @@ def main(
         os.dup2(file.fileno(), 2)
     if devices is not None:
         os.environ |= {"CUDA_VISIBLE_DEVICES": devices, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    incoming = Incoming(connection)
+    prompts = PromptQueue(connection)
     try:
         from vllm import LLM
 
         llm = LLM(**arguments)
         adapt_tokenizer(llm.get_tokenizer().instruct)
-        host = Host(llm, sampling, connection, incoming)
+        host = Host(llm, sampling, connection, prompts)
     except Exception as error:
         connection.send(Dead(f"{type(error).__name__}: {_last_line(error)}"))
         raise
@@ -66,7 +66,7 @@ def main(
     host.close()
 
 
-class Incoming:
+class PromptQueue:
     """Prompts as they come; `None` is the end.
 
     The pipe is emptied at once, so that the run never waits to send, and watched even while a model is
@@ -93,13 +93,13 @@ class Incoming:
 class Host:
     """Feeds one `vllm.LLM` from a connection."""
 
-    def __init__(self, llm: Any, sampling: Sampling, connection: Connection, incoming: Incoming) -> None:
+    def __init__(self, llm: Any, sampling: Sampling, connection: Connection, prompts: PromptQueue) -> None:
         self._llm = llm
         self._sampling = sampling if guidable(sampling.schema) else replace(sampling, schema=None)
         self._connection = connection
-        self._incoming = incoming
+        self._prompts = prompts
         self._names: dict[str, str] = {}
-        self._unread: set[str] = set()
+        self._not_prefilled: set[str] = set()
 
     def serve(self) -> None:
         """Answer prompts as they come, until `None` comes."""
@@ -109,7 +109,7 @@ class Host:
             while True:
                 if self._is_output_next():
                     self._step()
-                elif (prompt := self._incoming.get()) is not None:
+                elif (prompt := self._prompts.get()) is not None:
                     self._enqueue(prompt)
                 else:
                     return
@@ -129,7 +129,7 @@ class Host:
         """
         core = self._llm.llm_engine.engine_core
         outputs = getattr(core, "outputs_queue", None)
-        while self._incoming.empty() and self._llm.llm_engine.has_unfinished_requests():
+        while self._prompts.empty() and self._llm.llm_engine.has_unfinished_requests():
             if outputs is None or not outputs.empty():
                 return True
             if getattr(getattr(core, "resources", None), "engine_dead", False):
@@ -151,7 +151,7 @@ class Host:
             return
         self._names[_number(name)] = prompt.request_id
         if prompt.images:
-            self._unread.add(_number(name))
+            self._not_prefilled.add(_number(name))
         self._connection.send(Queued(prompt.request_id))
 
     def _conversation(self, prompt: Prompt) -> list[dict[str, Any]]:
@@ -171,7 +171,7 @@ class Host:
         return SamplingParams(
             temperature=0.0,
             max_tokens=given.max_tokens,
-            logprobs=1,  # without them there is no cumulative_logprob
+            logprobs=1,  # of the token chosen, for the confidence of the answer
             repetition_penalty=prompt.repetition_penalty,
             structured_outputs=StructuredOutputsParams(json=given.schema) if given.schema else None,
             repetition_detection=RepetitionDetectionParams(
@@ -184,18 +184,18 @@ class Host:
     def _step(self) -> None:
         for output in self._llm.llm_engine.step():
             if output.finished:
-                self._unread.discard(_number(output.request_id))
-                self._connection.send(_reply(self._names.pop(_number(output.request_id)), output))
-        self._tell_what_is_read()
+                self._not_prefilled.discard(_number(output.request_id))
+                self._connection.send(read_reply(self._names.pop(_number(output.request_id)), output))
+        self._send_prefilled()
 
-    def _tell_what_is_read(self) -> None:
-        """Send `Read` for prompts whose first token is written: `LLM` itself tells of the last one alone."""
-        if not self._unread:
+    def _send_prefilled(self) -> None:
+        """Send `Prefilled` for prompts whose first token is written: `LLM` itself tells of the last alone."""
+        if not self._not_prefilled:
             return
         for name, state in self._llm.llm_engine.output_processor.request_states.items():
-            if not state.is_prefilling and (number := _number(name)) in self._unread:
-                self._unread.discard(number)
-                self._connection.send(Read(self._names[number]))
+            if not state.is_prefilling and (number := _number(name)) in self._not_prefilled:
+                self._not_prefilled.discard(number)
+                self._connection.send(Prefilled(self._names[number]))
 
 
 def guidable(schema: str | None) -> bool:
@@ -210,22 +210,6 @@ def guidable(schema: str | None) -> bool:
         print(f"replies are not guided: xgrammar refuses the schema ({_last_line(error)})", flush=True)
         return False
     return True
-
-
-def _reply(request_id: str, output: Any) -> Reply:
-    written, times = output.outputs[0], output.metrics
-    length = len(written.token_ids)
-    mean = written.cumulative_logprob / length if length and written.cumulative_logprob is not None else None
-    return Reply(
-        request_id=request_id,
-        text=written.text,
-        finish_reason=written.finish_reason or "error",
-        prompt_tokens=len(output.prompt_token_ids),
-        cached_tokens=output.num_cached_tokens or 0,
-        output_tokens=length,
-        confidence=math.exp(mean) if mean is not None else None,
-        seconds=max(0.0, times.last_token_ts - times.scheduled_ts) if times else 0.0,
-    )
 
 
 def _number(name: str) -> str:

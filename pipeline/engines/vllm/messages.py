@@ -41,7 +41,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """The images of a prompt are being read: a process that dies before its next message died of them."""
+    """Images of a prompt are being read: if the process dies before its next message, they are the cause."""
 
     request_id: str
 
@@ -54,8 +54,8 @@ class Queued:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """A prompt has been read, and what it has in common with others is in the prefix cache."""
+class Prefilled:
+    """A prompt is read to its end, and what it has in common with others is in the prefix cache."""
 
     request_id: str
 
@@ -70,7 +70,9 @@ class Reply:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
-    confidence: float | None = None
+    token_ends: tuple[int, ...] = ()
+    """How many characters of `text` are written when each token is."""
+    token_probabilities: tuple[float, ...] = ()
     seconds: float = 0.0
     refusal: str | None = None
 
@@ -82,4 +84,4 @@ class Dead:
     reason: str
 
 
-Message = Ready | Rendering | Queued | Read | Reply | Dead
+Message = Ready | Rendering | Queued | Prefilled | Reply | Dead

@@ -7,51 +7,32 @@ import multiprocessing
 import os
 import signal
 import time
-from collections import deque
-from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 
 from pipeline.config import VllmSettings
 from pipeline.engines.vllm import host
+from pipeline.engines.vllm.backlog import Backlog
 from pipeline.engines.vllm.launch import Launch
-from pipeline.engines.vllm.messages import Dead, Prompt, Read, Ready, Rendering, Reply
-from pipeline.records import Completion, Failure, Request
+from pipeline.engines.vllm.messages import Dead, Prefilled, Ready, Rendering, Reply
+from pipeline.engines.vllm.translate import completion, killed_engine, write_prompt
+from pipeline.records import Completion, Request
 
 Settled = tuple[Request, Completion]
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A request, as one engine has it."""
-
-    request: Request
-    rank: int
-    """Lower ones are scheduled first."""
-    cost_tokens: int
-    """What it adds to the load of its engine; nothing when its pages are in the cache already."""
-
-
 class Replica:
-    """One engine process, with all that was given to it and has not ended.
-
-    When the process dies, what it had under way is suspect. Suspects are given to the next process in halves,
-    each half alone and before anything else, until the one that kills engines is alone: it fails, and nothing
-    else does.
-    """
+    """One engine process, with all that was given to it and has not ended."""
 
     def __init__(self, launch: Launch, settings: VllmSettings) -> None:
         self.launch = launch
+        self.backlog = Backlog()
         self.cache_tokens = 0
-        self.load_tokens = 0
-        self.death: str | None = None
+        self.cause_of_death: str | None = None
+        self.deaths_without_reply = 0
         self._settings = settings
         self._process: BaseProcess | None = None
-        self._waiting: deque[Work] = deque()
-        self._suspects: deque[list[Work]] = deque()
-        self._under_way: dict[str, Work] = {}
-        self._on_probation = False
-        self._rendering: str | None = None
-        self._heard = time.monotonic()
+        self._rendering_id: str | None = None
+        self._last_message_s = time.monotonic()
 
     # ---- the process ----
 
@@ -84,11 +65,11 @@ class Replica:
         if not isinstance(message, Ready):
             return f"{message.reason}; see {self.launch.log}"
         self.cache_tokens = message.cache_tokens
-        self.death, self._heard = None, time.monotonic()
-        self.feed()
+        self.cause_of_death, self._last_message_s = None, time.monotonic()
+        self.send_work()
         return None
 
-    def tell_to_stop(self) -> None:
+    def request_stop(self) -> None:
         """Ask the process to free what it holds and end."""
         if self._process is not None:
             with contextlib.suppress(OSError):
@@ -115,124 +96,49 @@ class Replica:
     # ---- its work ----
 
     @property
-    def is_busy(self) -> bool:
-        return bool(self._under_way)
-
-    @property
-    def patience_s(self) -> float:
+    def seconds_to_stall(self) -> float:
         """Seconds left until its silence counts as death."""
-        return self._heard + self._settings.stall_timeout_s - time.monotonic()
+        return self._last_message_s + self._settings.stall_timeout_s - time.monotonic()
 
-    def put(self, work: Work) -> None:
-        """Take on work; `feed` sends it."""
-        self.load_tokens += work.cost_tokens
-        self._waiting.append(work)
-
-    def feed(self) -> None:
-        """Send what the process may have: suspects in groups, each alone, or else all that waits."""
-        if self._under_way and (self._on_probation or self._suspects):
-            return
-        self._on_probation = bool(self._suspects)
-        group = self._suspects.popleft() if self._suspects else list(self._waiting)
-        if not self._on_probation:
-            self._waiting.clear()
-        if not self._under_way:
-            self._heard = time.monotonic()
-        self._under_way.update((work.request.request_id, work) for work in group)
-        for work in group:
+    def send_work(self) -> None:
+        """Send what the process may have now."""
+        if not self.backlog.is_under_way:
+            self._last_message_s = time.monotonic()
+        for work in self.backlog.next_group():
             with contextlib.suppress(OSError):  # a dead process is noticed on receiving
                 self.connection.send(write_prompt(work, self._settings))
 
     def receive(self) -> tuple[list[Settled], list[str]]:
-        """Return replies and the ids of what else was read; sets `death` when the process has died."""
+        """Return replies, and the ids of requests that are read; notes when the process has died."""
         settled: list[Settled] = []
-        read: list[str] = []
-        self._heard = time.monotonic()
+        prefilled: list[str] = []
+        self._last_message_s = time.monotonic()
         try:
             while self.connection.poll():
                 message = self.connection.recv()
+                self._rendering_id = message.request_id if isinstance(message, Rendering) else None
                 if isinstance(message, Dead):
-                    self.death, self._rendering = message.reason, None
-                    return settled, read
-                if isinstance(message, Rendering):
-                    self._rendering = message.request_id
-                else:
-                    self._rendering = None
+                    self.cause_of_death = message.reason
+                    return settled, prefilled
                 if isinstance(message, Reply):
                     settled.append(self._settle(message))
-                elif isinstance(message, Read):
-                    read.append(message.request_id)
+                elif isinstance(message, Prefilled):
+                    prefilled.append(message.request_id)
         except (EOFError, OSError):
-            self.death = "its process died"
-            return settled, read
-        self.feed()
-        return settled, read
+            self.cause_of_death = "its process died"
+            return settled, prefilled
+        self.send_work()
+        return settled, prefilled
 
-    def suspect(self, reason: str) -> list[Settled]:
-        """Divide what was under way when the process died; fail what was alone for the second time."""
-        suspects = list(self._under_way.values())
-        if rendered := self._under_way.get(self._rendering or ""):
-            # The process itself died, over the images of this one: the others are cleared.
-            suspects.remove(rendered)
-            self._waiting.extendleft(reversed(suspects))
-            suspects = [rendered]
-        was_alone = self._on_probation and len(suspects) == 1
-        self._under_way, self._rendering, self._on_probation = {}, None, False
-        if was_alone:
-            self.load_tokens -= suspects[0].cost_tokens
-            return [_killer(suspects[0].request, reason)]
-        half = len(suspects) // 2
-        self._suspects.extendleft(group for group in (suspects[half:], suspects[:half]) if group)
-        return []
+    def blame(self, reason: str) -> list[Settled]:
+        """Divide what was under way when the process died; return what is to blame for it, as failed."""
+        blamed = self.backlog.divide(self._rendering_id)
+        self._rendering_id = None
+        return [(request, killed_engine(request, reason)) for request in blamed]
 
     def _settle(self, reply: Reply) -> Settled:
-        work = self._under_way.pop(reply.request_id)
-        self.load_tokens -= work.cost_tokens
-        return work.request, _completion(work.request, reply)
-
-
-# ---- between the run's records and the engine's ----
-
-
-def write_prompt(work: Work, settings: VllmSettings) -> Prompt:
-    """Return a request as the engine process needs it."""
-    request = work.request
-    return Prompt(
-        request_id=request.request_id,
-        images=tuple((page.label, str(page.image)) for page in request.pages),
-        text=request.prompt,
-        rank=work.rank,
-        repetition_penalty=settings.repetition_penalty if request.fault == "repetition" else 1.0,
-    )
-
-
-def _completion(request: Request, reply: Reply) -> Completion:
-    if reply.refusal is not None:
-        message = f"{describe(request)}: the engine refused this request ({reply.refusal})"
-        return Completion("", "error", failure=Failure("engine_failed", message))
-    failure = None
-    if reply.finish_reason not in ("stop", "length", "repetition"):
-        message = f"{describe(request)}: the engine ended this request ({reply.finish_reason}); run again"
-        failure = Failure("engine_failed", message)
-    return Completion(
-        text=reply.text,
-        finish_reason=reply.finish_reason,
-        prompt_tokens=reply.prompt_tokens,
-        cached_tokens=reply.cached_tokens,
-        output_tokens=reply.output_tokens,
-        confidence=reply.confidence,
-        engine_seconds=reply.seconds,
-        failure=failure,
-    )
-
-
-def _killer(request: Request, reason: str) -> Settled:
-    message = (
-        f"{describe(request)}: the engine died twice of this request alone ({reason}); look at its pages"
-    )
-    return request, Completion("", "error", failure=Failure("engine_failed", message))
-
-
-def describe(request: Request) -> str:
-    """Say which request a message is about."""
-    return f"{request.cell.subject.source}, {request.cell.question.question_id}"
+        answered = reply.refusal is None  # which the process may say while the engine is dead
+        if answered:
+            self.deaths_without_reply = 0
+        request = self.backlog.end(reply.request_id, answered)
+        return request, completion(request, reply)
