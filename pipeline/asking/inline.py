@@ -90,7 +90,9 @@ class _Inliner:
             raise ValueError(
                 f"refers to {ref[:100]!r} from within it, so that it has no end; write out the levels needed"
             )
-        return self.of(found.contents, found.resolver)
+        target = self.of(found.contents, found.resolver)
+        # Its title names the type, as of all fields that refer to it, not this field.
+        return {k: v for k, v in target.items() if k != "title"} if isinstance(target, dict) else target
 
     def _keyword(self, name: str, value: Json, resolver: Resolver[Json]) -> Json:
         self._spend(len(name) + 4)

@@ -93,8 +93,9 @@ class _Guide:
         # Without a word about others, the compiler takes the named properties to be all there are.
         others = guided.get("additionalProperties", not properties)
         guided["additionalProperties"] = self.of(others) if others is not False else False
-        named = len(properties) if isinstance(properties, dict) else 0
-        self._bound(guided, "Properties", named + _MOST_ITEMS)
+        if others is not False:
+            named = len(properties) if isinstance(properties, dict) else 0
+            self._bound(guided, "Properties", named + _MOST_ITEMS)
 
     def _bound_array(self, guided: dict[str, Json]) -> None:
         first = guided.get("prefixItems")
