@@ -2,65 +2,92 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 
+from pipeline.asking import fields, inline, plain
 from pipeline.config import TaskSettings
 from pipeline.errors import SettingsError
+from pipeline.records import Json
 
 
-def schema(settings: TaskSettings) -> dict[str, Any] | None:
+def schema(settings: TaskSettings) -> dict[str, Json] | None:
     """Return the JSON schema of the structured answer, every field nullable; None for plain-text tasks.
 
-    What a document does not state is null: a model that must fill every field invents.
+    What a document does not state is null: a model that must fill every field invents. References are
+    written out, so that the schema is valid wherever it is put.
     """
-    given = settings.schema
-    if isinstance(given, str):
-        try:
-            given = json.loads(Path(given).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise SettingsError(
-                f"task.schema={settings.schema}: is not a readable JSON schema ({error})"
-            ) from error
-    if given is None and settings.labels:
-        given = {"type": "object", "properties": {"label": {"enum": list(settings.labels)}}}
-    if given is None:
-        return None
-    if not (
-        isinstance(given, Mapping) and isinstance(given.get("properties"), Mapping) and given["properties"]
-    ):
-        raise SettingsError(f"task={settings.name}: its schema must be an object with properties")
+    given_as = settings.schema
+    where = (
+        f"task.schema={plain.one_line(given_as)}" if isinstance(given_as, str) else f"task={settings.name}"
+    )
     try:
-        jsonschema.Draft202012Validator.check_schema(dict(given))
+        if (given := _given(settings)) is None:
+            return None
+        prepared = _prepared(given)
     except jsonschema.SchemaError as error:
-        raise SettingsError(f"task={settings.name}: its schema is invalid ({error.message})") from error
-    if settings.answer_field and settings.answer_field not in given["properties"]:
+        place = error.json_path.removeprefix("$.")
+        message = f"is invalid at {plain.one_line(place, 100)} ({plain.one_line(error.message)})"
+        raise SettingsError(f"{where}: its schema {message}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise SettingsError(f"{where}: its schema {plain.one_line(error, 400)}") from error
+    properties = prepared["properties"]
+    if settings.answer_field and isinstance(properties, dict) and settings.answer_field not in properties:
         raise SettingsError(f"task.answer_field={settings.answer_field}: the schema has no such property")
-    nullable: dict[str, Any] = copy.deepcopy(dict(given))
-    nullable["properties"] = {name: _nullable(value) for name, value in given["properties"].items()}
-    return nullable
+    return prepared
 
 
-def _nullable(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    value = dict(value)
-    if "enum" in value and None not in value["enum"]:
-        value["enum"] = [*value["enum"], None]
-    kinds = value.get("type")
-    if isinstance(kinds, str):
-        value["type"] = [kinds, "null"] if kinds != "null" else kinds
-    elif isinstance(kinds, list) and "null" not in kinds:
-        value["type"] = [*kinds, "null"]
-    return value
+def _given(settings: TaskSettings) -> Json:
+    if isinstance(settings.schema, str):
+        return plain.read(Path(settings.schema))
+    if settings.schema is None and settings.labels:
+        return {"type": "object", "properties": {"label": {"enum": list(settings.labels)}}}
+    return plain.plain(settings.schema)
 
 
-def envelope(settings: TaskSettings) -> dict[str, Any] | None:
+def _prepared(given: Json) -> dict[str, Json]:
+    """Check the schema that a user wrote, and write it as the one that replies are held to."""
+    if not isinstance(given, dict):
+        raise ValueError("must be an object with properties")
+    jsonschema.Draft202012Validator.check_schema(given)
+    alone = inline.inline(given)
+    properties = alone.get("properties") if isinstance(alone, dict) else None
+    if not isinstance(alone, dict) or not isinstance(properties, dict) or not properties:
+        raise ValueError(
+            "must be an object with properties; put a list or a choice of objects into one of them"
+        )
+    # Once more: a reference may point at what is no schema.
+    jsonschema.Draft202012Validator.check_schema(alone)
+    kinds = alone.get("type", "object")
+    if "object" not in (kinds if isinstance(kinds, list) else [kinds]):
+        raise ValueError(f"has properties, but the type {kinds!r}: it must be an object")
+    fields.check_names(list(properties))
+    prepared: dict[str, Json] = {
+        **alone,
+        "type": "object",
+        "properties": {name: fields.nullable(field) for name, field in properties.items()},
+    }
+    _check_nulls(prepared, properties)
+    if len(json.dumps(prepared, ensure_ascii=False)) > inline.MOST_CHARACTERS:
+        raise ValueError(f"is longer than {inline.MOST_CHARACTERS >> 10} KiB: ask for fewer fields")
+    return prepared
+
+
+def _check_nulls(prepared: dict[str, Json], names: dict[str, Json]) -> None:
+    """Refuse rules between fields that a document which states none of them would break."""
+    nothing = dict.fromkeys(names)
+    problem = next(jsonschema.Draft202012Validator(prepared).iter_errors(nothing), None)
+    if problem is not None:
+        rule = ".".join(str(part) for part in problem.absolute_schema_path)
+        raise ValueError(
+            f"refuses an answer in which every field is null ({plain.one_line(rule, 100)}: "
+            f"{plain.one_line(problem.message)}), as for a document that states none: leave that rule out"
+        )
+
+
+def envelope(settings: TaskSettings) -> dict[str, Json] | None:
     """Return the schema of a whole reply: the answer with its evidence, or the bare structured answer."""
     inner = schema(settings)
     if inner is None and not settings.evidence:
@@ -82,24 +109,11 @@ def envelope(settings: TaskSettings) -> dict[str, Any] | None:
 def field_kinds(settings: TaskSettings) -> dict[str, str]:
     """Return the column kind of each top-level field: string, integer, number, boolean, strings or numbers.
 
-    What has no flat kind (objects, lists of objects) is `string`: its JSON text.
+    What has no flat kind (objects, lists of objects, values of several types) is `string`: its JSON text.
     """
-    properties = (schema(settings) or {}).get("properties", {})
-    return {name: _kind(value) for name, value in properties.items()}
-
-
-def _kind(value: Any) -> str:
-    kind = _only_type(value)
-    if kind in ("integer", "number", "boolean"):
-        return kind
-    if kind == "array":
-        return {"string": "strings", "integer": "numbers", "number": "numbers"}.get(
-            _only_type(value.get("items")) or "", "string"
-        )
-    return "string"
-
-
-def _only_type(value: Any) -> str | None:
-    kinds = value.get("type") if isinstance(value, Mapping) else None
-    named = [k for k in ([kinds] if isinstance(kinds, str) else kinds or []) if k != "null"]
-    return named[0] if len(named) == 1 else None
+    properties = (schema(settings) or {}).get("properties")
+    return (
+        {name: fields.kind(field) for name, field in properties.items()}
+        if isinstance(properties, dict)
+        else {}
+    )
