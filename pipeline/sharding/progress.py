@@ -11,6 +11,7 @@ from typing import Any
 from pipeline import slurm
 from pipeline.config import ShardSettings
 from pipeline.errors import SettingsError
+from pipeline.owner import is_alive
 from pipeline.sharding import shards
 from pipeline.tables import lock
 from pipeline.tables.sink import shard_name
@@ -133,7 +134,7 @@ def _state(
     if last["state"] == "complete":
         return DONE, ""
     owner = lock.read(_folder(output, plan, shard) / "lock")
-    if last["state"] == "running" and owner is not None and lock.is_alive(owner) is not False:
+    if last["state"] == "running" and owner is not None and is_alive(owner) is not False:
         return RUNNING, ""
     if queued is not None:
         return WAITING, f"{last['state']}, queued again" if last[
