@@ -119,7 +119,9 @@ class Assembly:
         self._plan = shards.read_for(Path(settings.output), settings.shard)
         mine = self._plan.of(settings.shard.index)
         paths = (Path(os.fsdecode(path)) for path in mine["path"].to_pylist())
-        return source.Found(source.listed(zip(paths, mine["source"].to_pylist(), strict=True)))
+        return source.Found(
+            source.listed(zip(paths, mine["source"].to_pylist(), strict=True), settings.source)
+        )
 
     def _check_plan(self) -> None:
         """Refuse to work on a plan that was made for other answers."""

@@ -120,7 +120,7 @@ def _documents(plan: shards.Plan, run: Assembly) -> Iterator[Document]:
         )
         answered = run.tables.row_of(row["source"])
         if answered is not None and answered["document_id"] != document.document_id:
-            (document,) = source.listed([(path, row["source"])])
+            (document,) = source.listed([(path, row["source"])], run.settings.source)
         yield document
 
 
