@@ -151,7 +151,9 @@ def timed(run: Callable[[], None]) -> float:
 def corpus(folder: str) -> list[Outline]:
     """Return the outlines of the PDFs that every contender can open."""
     found = source.find(
-        folder, SourceSettings(include=["*.pdf"], exclude=[]), ShardSettings(index=0, count=1, planned=False)
+        folder,
+        SourceSettings(include=["*.pdf"], exclude=[], follow_links=False),
+        ShardSettings(index=0, count=1, planned=False),
     )
     outlines = []
     with opened(2, []) as rasterizer:

@@ -19,6 +19,8 @@ class SourceSettings:
     include: list[str]
     """Globs on the relative path; empty: everything."""
     exclude: list[str]
+    follow_links: bool
+    """Read what lies behind links that lead out of the input."""
 
 
 @dataclass(slots=True, kw_only=True)

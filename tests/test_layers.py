@@ -9,11 +9,12 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pipeline"
 SPINE = {"records", "config", "errors"}
-GROUND = {"workers", "slurm"}
+GROUND = {"workers", "slurm", "owner"}
 STAGES = {"reading", "asking", "engines", "answering", "tables"}
 MAY_IMPORT: dict[str, set[str]] = {
     **{module: SPINE for module in SPINE},
     **{module: SPINE for module in GROUND},
+    "owner": SPINE | {"slurm"},
     **{
         stage: SPINE | GROUND for stage in STAGES
     },  # nothing of each other: the flow hands over what they need

@@ -39,7 +39,7 @@ EFFECTS: dict[str, Effect] = {
     "input": _NEITHER, "output": _NEITHER, "plan": _NEITHER, "strict": _NEITHER, "retry_errors": _NEITHER,
     "shard.index": _NEITHER, "shard.count": _NEITHER, "shard.planned": _NEITHER,
     # Which files are inputs: their bytes, not these, identify an answer.
-    "source.include": _NEITHER, "source.exclude": _NEITHER,
+    "source.include": _NEITHER, "source.exclude": _NEITHER, "source.follow_links": _NEITHER,
     # What can be drawn at all, and how fast; pages that could not be drawn are not among those of a request.
     "raster.workers": _NEITHER, "raster.page_timeout_s": _NEITHER, "raster.worker_memory_mb": _NEITHER,
     "raster.max_megapixels": _NEITHER, "raster.password": _NEITHER, "raster.passwords": _NEITHER,

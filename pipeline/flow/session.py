@@ -130,9 +130,7 @@ class Session:
 def find_inputs(settings: RunSettings, balance: source.Balance) -> Inputs:
     """Find the inputs that the settings name. Raises SettingsError when there is none."""
     found = source.find(settings.input, settings.source, settings.shard, balance)
-    return Inputs(
-        found.documents, found.sources, Counter(Path(name).suffix.lower() for name in found.ignored)
-    )
+    return Inputs(found.documents, found.sources, Counter(found.ignored_by_ending))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,61 +1,145 @@
-"""Tell what kind of document a file is, by its content."""
+"""Tell what kind of document a file is, by its content: at most 64 KiB of it, whatever it holds.
+
+Nothing here decompresses, follows an offset out of those bytes, or takes longer than a few passes over them.
+"""
 
 from __future__ import annotations
 
+import os
 import re
-import zipfile
+import stat
 from pathlib import Path
+from typing import IO
+
+from pipeline.errors import Unreadable
+from pipeline.reading.archives import recognise_ole, recognise_zip
 
 ENDINGS = {
     ".pdf": "pdf", ".xps": "xps", ".oxps": "xps", ".epub": "epub", ".cbz": "cbz", ".svg": "svg",
     ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff",
     ".gif": "gif", ".bmp": "bmp",
 }  # fmt: skip
+READABLE = frozenset(ENDINGS.values())
 
+_TO_PDF = "convert it to PDF"
+_TO_PNG = "convert it to PNG or JPEG"
+_UNPACK = "unpack it"
+REMEDIES = {
+    **dict.fromkeys("doc docx docm dot dotx odt ott rtf wpd wps pages".split(), _TO_PDF),
+    **dict.fromkeys("xls xlsx xlsm xlsb ods numbers".split(), _TO_PDF),
+    **dict.fromkeys("ppt pptx pptm pps ppsx odp key vsd vsdx".split(), _TO_PDF),
+    **dict.fromkeys("odg pub msg djvu ps eps mobi azw3 fb2 office".split(), _TO_PDF),
+    **dict.fromkeys("heic heif avif jp2 jxl psd".split(), _TO_PNG),
+    **dict.fromkeys("dng cr2 cr3 nef arw orf rw2 raf pef srw".split(), _TO_PNG),
+    **dict.fromkeys("zip 7z rar cbr cb7 tar tgz".split(), _UNPACK),
+}  # fmt: skip
+"""Kinds of documents that are not read here, and what to do about each."""
+
+_BY_CONTENT_ALONE = frozenset({"key", "pages", "numbers", "msg", "pub", "office"})
+"""Their endings have other meanings: keys of ssh, for instance."""
+
+RAW_PHOTOS = frozenset("dng cr2 nef arw orf rw2 pef srw".split())
 
 _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"), (b"GIF8", "gif"), (b"BM", "bmp"),
     (b"II*\x00", "tiff"), (b"MM\x00*", "tiff"), (b"II+\x00", "tiff"), (b"MM\x00+", "tiff"),
+    (b"{\\rtf", "rtf"), (b"8BPS\x00", "psd"), (b"AT&TFORM", "djvu"), (b"%!PS-Adobe", "ps"),
+    (b"\xc5\xd0\xd3\xc6", "eps"),
+    (b"\x00\x00\x00\x0cjP  ", "jp2"), (b"\xff\x4f\xff\x51", "jp2"), (b"\x00\x00\x00\x0cJXL ", "jxl"),
+    (b"FUJIFILMCCD-RAW", "raf"), (b"IIRO", "orf"), (b"IIRS", "orf"), (b"IIU\x00", "rw2"),
 )  # fmt: skip
+_BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"), "heic"),
+    b"avif": "avif", b"avis": "avif", b"crx ": "cr3",
+}  # fmt: skip
+
+_HEADER = re.compile(rb"(?:\A|[\r\n])[ \t]*%PDF-")
+_BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")
+
+HEAD_BYTES = 16_384
 
 
-# An SVG's first element is <svg>, after at most a declaration, a doctype and comments.
-_SVG = re.compile(
-    rb"\s*(<\?xml.*?\?>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE\s+svg.*?>\s*)?(<!--.*?-->\s*)*<(\w+:)?svg\b", re.S
-)
-
-
-HEAD_BYTES = 4096
+def open_file(path: Path) -> IO[bytes]:
+    """Open a regular file for reading. Raises Unreadable for anything else, without waiting for a pipe."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    raise Unreadable("it is not a regular file, but a folder, pipe, socket or device")
 
 
 def recognise(path: Path) -> str | None:
-    """Return the kind that the file's content shows, or None when it is none of ours."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
-    except OSError:
-        return None
+    """Return the kind that the content shows: one of `READABLE` or `REMEDIES`, or None for any other file."""
+    with open_file(path) as file:
+        head = file.read(HEAD_BYTES)
+        ending = path.suffix.lower()
+        if head.startswith(b"PK\x03\x04"):
+            return recognise_zip(file, head, ending)
+        if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
+            return recognise_ole(file, head)
+    return _recognise_head(head, ending)
+
+
+def by_ending(path: Path) -> str | None:
+    """Return the kind of document that a file's name promises, or None."""
+    ending = path.suffix.lower()
+    if ending in ENDINGS:
+        return ENDINGS[ending]
+    kind = ending.removeprefix(".")
+    return kind if kind in REMEDIES and kind not in _BY_CONTENT_ALONE else None
+
+
+def _recognise_head(head: bytes, ending: str) -> str | None:
     for magic, kind in _MAGIC:
         if head.startswith(magic) and (kind != "bmp" or head[6:10] == b"\0\0\0\0"):
-            return kind
-    if b"%PDF-" in head[:1024]:
-        return "pdf"
+            return _raw_photo(head, ending) or kind if kind == "tiff" else kind
+    if head[4:8] == b"ftyp" and head[8:12] in _BRANDS:
+        return _BRANDS[head[8:12]]
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
-    if head.startswith(b"PK\x03\x04"):
-        return _recognise_zip(path)
-    return "svg" if _SVG.match(head.removeprefix(b"\xef\xbb\xbf")) else None
+    if is_pdf(head, ending):
+        return "pdf"
+    return "svg" if is_svg(head) else None
 
 
-def _recognise_zip(path: Path) -> str | None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if "mimetype" in names and archive.read("mimetype").strip() == b"application/epub+zip":
-                return "epub"
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError):
-        return None
-    if any(name.lower().endswith((".fdseq", ".fpage")) for name in names):
-        return "xps"
-    # Any archive may hold pictures: only its ending says that it is a comic book.
-    return "cbz" if path.suffix.lower() == ".cbz" else None
+def is_pdf(head: bytes, ending: str) -> bool:
+    """Tell whether a file is a PDF, and no text that mentions the header of one."""
+    if ending == ".pdf" and re.search(rb"\d \d{1,5} obj\b", head):
+        return True  # readers open it without a header, too
+    if b"%PDF-" not in head[:1024]:
+        return False
+    return ending == ".pdf" or _HEADER.search(head[:1024]) is not None or _BINARY.search(head) is not None
+
+
+def _raw_photo(head: bytes, ending: str) -> str | None:
+    """Name a camera's raw format, which is built like TIFF but holds no picture as one sees it."""
+    if head[8:10] == b"CR":
+        return "cr2"
+    return ending.removeprefix(".") if ending.removeprefix(".") in RAW_PHOTOS else None
+
+
+def is_svg(head: bytes) -> bool:
+    """Tell whether the first element is <svg>, after declarations, comments and a document type."""
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        head = head.decode("utf-16", "replace").encode()
+    at = 3 if head.startswith(b"\xef\xbb\xbf") else 0
+    while True:
+        at += len(head[at:]) - len(head[at:].lstrip())
+        if head.startswith(b"<?", at):
+            end = _after(head, b"?>", at)
+        elif head.startswith(b"<!--", at):
+            end = _after(head, b"-->", at + 4)
+        elif head[at : at + 9].upper() == b"<!DOCTYPE":
+            subset, close = head.find(b"[", at), head.find(b">", at)
+            end = _after(head, b"]", subset) if 0 <= subset < close else close
+            end = _after(head, b">", end) if end >= 0 else end
+        else:
+            return re.match(rb"<(?:[\w.-]{1,64}:)?svg[\s/>]", head[at : at + 80]) is not None
+        if end < 0:
+            return False
+        at = end
+
+
+def _after(head: bytes, mark: bytes, start: int) -> int:
+    found = head.find(mark, start)
+    return found + len(mark) if found >= 0 else -1

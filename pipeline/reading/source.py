@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import os
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline.config import ShardSettings, SourceSettings
 from pipeline.errors import SettingsError
-from pipeline.reading.kinds import ENDINGS, HEAD_BYTES, recognise
+from pipeline.reading.kinds import HEAD_BYTES, READABLE, REMEDIES, by_ending, open_file, recognise
+from pipeline.reading.walk import Entry, look, reason, walk
 from pipeline.records import Document, Failure, matches
+
+log = logging.getLogger("pipeline")
 
 Balance = Callable[[Sequence[float], int], list[int]]
 """Gives each of some costs its shard, of so many."""
@@ -20,127 +25,178 @@ Balance = Callable[[Sequence[float], int], list[int]]
 
 @dataclass(slots=True)
 class Found:
-    """The inputs as they are met, and how many other files lay beside them."""
+    """The inputs as they are met, and what lay beside them."""
 
     documents: Iterator[Document]
     sources: tuple[str, ...] = ()
+    """The names of all inputs of this shard, known before they are read."""
+    all_sources: tuple[str, ...] = ()
+    """Those of all shards."""
     ignored: list[str] = field(default_factory=list)
+    """Other files, which are no documents."""
+
+    @property
+    def ignored_by_ending(self) -> dict[str, int]:
+        """Count the ignored files by ending, the most frequent first."""
+        return dict(Counter(Path(source).suffix.lower() for source in self.ignored).most_common())
+
+
+class _Candidate(NamedTuple):
+    """A file that counts as an input, as far as it is known before it is read through."""
+
+    entry: Entry
+    kind: str
+    failure: Failure | None = None
 
 
 def find(input_: str, settings: SourceSettings, shard: ShardSettings, balance: Balance) -> Found:
     """Find the documents of `input_` that belong to this shard, sorted by folder and name.
 
     `input_` is a file, a folder or a glob. Shards are balanced by the size of files, all that is known before
-    a plan. Raises SettingsError when nothing is there.
+    a plan. Raises SettingsError when there is nothing to read.
     """
-    root, paths = _walk(input_)
-    found = Found(documents=iter(()))
-    candidates = []
-    for path in paths:
-        source = _relative(path, root)
-        if not _wanted(source, settings):
-            continue
-        kind = recognise(path)
-        if kind is None and path.suffix.lower() not in ENDINGS:
-            found.ignored.append(source)
-        else:
-            candidates.append((path, source, kind))
+    _, entries = walk(input_, settings)
+    wanted = [entry for entry in entries if _is_wanted(entry.source, settings)]
+    _name_idle_patterns(entries, settings)
+    met = [(entry, _meet(entry)) for entry in wanted]
+    candidates = [candidate for _, candidate in met if candidate]
+    found = Found(iter(()), ignored=[entry.source for entry, candidate in met if candidate is None])
+    found.all_sources = tuple(candidate.entry.source for candidate in candidates)
+    _refuse_absence(input_, entries, wanted, candidates, found)
     if shard.count > 1:
-        of = balance([p.stat().st_size + 1 for p, _, _ in candidates], shard.count)
+        of = balance([candidate.entry.bytes + 1 for candidate in candidates], shard.count)
         candidates = [c for c, index in zip(candidates, of, strict=True) if index == shard.index]
+    found.sources = tuple(candidate.entry.source for candidate in candidates)
     found.documents = _documents(candidates)
-    found.sources = tuple(source for _, source, _ in candidates)
     return found
 
 
-def listed(files: Iterable[tuple[Path, str]]) -> Iterator[Document]:
+def listed(files: Iterable[tuple[Path, str]], settings: SourceSettings) -> Iterator[Document]:
     """Yield the documents of (path, source) pairs that a plan lists, as they are now."""
-    return _documents((path, source, recognise(path)) for path, source in files)
+    for_now = (look(path, source, _root(path, source), settings.follow_links) for path, source in files)
+    return _documents(_meet(entry) or _Candidate(entry, "", _unrecognised(entry)) for entry in for_now)
 
 
-def _walk(input_: str) -> tuple[Path, list[Path]]:
-    """Return the folder that sources are relative to, and the files below it in order."""
-    given = Path(input_)
-    if given.is_file():
-        return given.parent, [given]
-    if given.is_dir():
-        return given, sorted(_files(given), key=lambda p: (p.parent.as_posix(), p.name))
-    if not glob.has_magic(input_):
-        raise SettingsError(f"input={input_}: there is no such file or folder; check the path")
-    fixed = []
-    for part in given.parts[:-1]:
-        if glob.has_magic(part):
-            break
-        fixed.append(part)
-    root = Path(*fixed)
-    paths = [Path(p) for p in glob.glob(input_, recursive=True)]  # noqa: PTH207  Path.glob takes no absolute pattern
-    files = {p for p in paths if p.is_file() and _inside(p, root)}
-    if not files:
-        raise SettingsError(
-            f"input={input_}: no file matches; quote the pattern so that the shell leaves it alone"
-        )
-    return root, sorted(files, key=lambda p: (p.parent.as_posix(), p.name))
+def _root(path: Path, source: str) -> Path:
+    return path.parents[source.count("/")]
 
 
-def _files(root: Path) -> Iterator[Path]:
-    """Yield regular files, skipping hidden ones and following no link to a folder or out of `root`."""
-    for folder, folders, names in os.walk(root, followlinks=False):
-        folders[:] = [f for f in folders if not f.startswith(".")]
-        for name in names:
-            path = Path(folder, name)
-            if not name.startswith(".") and path.is_file() and (not path.is_symlink() or _inside(path, root)):
-                yield path
-
-
-def _inside(path: Path, root: Path) -> bool:
-    return path.resolve().is_relative_to(root.resolve())
-
-
-def _relative(path: Path, root: Path) -> str:
-    # Names are bytes on disk: what is not UTF-8 is escaped, so that it can be written to Parquet.
-    return os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
-
-
-def _wanted(source: str, settings: SourceSettings) -> bool:
+def _is_wanted(source: str, settings: SourceSettings) -> bool:
     included = not settings.include or any(matches(source, pattern) for pattern in settings.include)
     return included and not any(matches(source, pattern) for pattern in settings.exclude)
 
 
-def _documents(candidates: Iterable[tuple[Path, str, str | None]]) -> Iterator[Document]:
+def _name_idle_patterns(entries: Sequence[Entry], settings: SourceSettings) -> None:
+    for pattern in settings.include:
+        if not any(matches(entry.source, pattern) for entry in entries):
+            log.warning("source.include: the pattern %s matches no file", pattern)
+
+
+# ---- what a file is, before it is read through ----
+
+
+def _meet(entry: Entry) -> _Candidate | None:
+    """Tell whether a file is an input: by its ending, its content, or because neither can be known."""
+    promised = by_ending(entry.path)
+    if entry.problem:
+        kind, problem = None, entry.problem
+    else:
+        try:
+            kind, problem = recognise(entry.path), ""
+        except Exception as error:  # hostile files and file systems: what one raises costs its own row
+            kind, problem = None, f"cannot be read ({reason(error)}); check the file and its permissions"
+    if problem:
+        hidden = entry.is_folder or not entry.path.suffix
+        failure = Failure("unreadable", f"{entry.source}: {problem}")
+        return _Candidate(entry, promised or "", failure) if promised or hidden else None
+    if (kind or promised) in REMEDIES:
+        kind = str(kind or promised)
+        return _Candidate(entry, kind, Failure("unsupported", f"{entry.source}: {_not_read(kind)}"))
+    if kind:
+        return _Candidate(entry, kind)
+    return _Candidate(entry, promised, _unrecognised(entry)) if promised else None
+
+
+def _not_read(kind: str) -> str:
+    return f"files of the kind {kind} are not read here; {REMEDIES[kind]}"
+
+
+def _unrecognised(entry: Entry) -> Failure:
+    try:
+        with open_file(entry.path) as file:
+            head = file.read(HEAD_BYTES)
+    except Exception as error:
+        return Failure("unreadable", f"{entry.source}: cannot be read ({reason(error)})")
+    ending = entry.path.suffix
+    if b"\0" in head or not head.isascii():
+        why = f"its content is not that of a {ending} file; fetch it again"
+        return Failure("corrupt", f"{entry.source}: {why}")
+    why = "its content is text, not a document or image; remove or convert it"
+    return Failure("unsupported", f"{entry.source}: {why}")
+
+
+def _refuse_absence(
+    input_: str,
+    entries: Sequence[Entry],
+    wanted: Sequence[Entry],
+    candidates: Sequence[_Candidate],
+    found: Found,
+) -> None:
+    """Raise SettingsError where there is nothing to read, which must not pass for a finished run."""
+    named = len(entries) == 1 and entries[0].path == Path(input_)
+    if not entries and glob.has_magic(input_):
+        say = "no file matches; quote the pattern so that the shell leaves it alone"
+    elif not entries:
+        say = "nothing is there to read, only hidden files or none; check the path, the pattern and the mount"
+    elif not wanted:
+        say = f"source.include and source.exclude leave out all of its {len(entries)} files; correct them"
+    elif not candidates and named:
+        say = f"this kind of file is not read here; give {_kinds()}"
+    elif not candidates:
+        counts = ", ".join(
+            f"{n} {ending or 'without ending'}" for ending, n in found.ignored_by_ending.items()
+        )
+        say = f"none of its {len(found.ignored)} files is a document ({counts}); give {_kinds()}"
+    elif named and candidates[0].kind in REMEDIES:
+        say = _not_read(candidates[0].kind)
+    elif all(c.failure is not None and c.failure.code == "unreadable" for c in candidates):
+        first = candidates[0].failure
+        say = f"none of its {len(candidates)} documents can be read: {first.message if first else ''}"
+    else:
+        return
+    raise SettingsError(f"input={input_}: {say}")
+
+
+def _kinds() -> str:
+    return ", ".join(sorted(READABLE)).upper().replace(", XPS", " or XPS")
+
+
+# ---- documents ----
+
+
+def _documents(candidates: Iterable[_Candidate]) -> Iterator[Document]:
     first: dict[str, str] = {}
-    for path, source, kind in candidates:
-        document = _document(path, source, kind)
+    for candidate in candidates:
+        document, source = _document(candidate), candidate.entry.source
         original = first.setdefault(document.document_id, source) if document.document_id else source
         yield document if original == source else replace(document, duplicate_of=original)
 
 
-def _document(path: Path, source: str, kind: str | None) -> Document:
-    ending = ENDINGS.get(path.suffix.lower(), path.suffix.lower().lstrip("."))
-    document = Document(source=source, path=path, kind=kind or ending, bytes=0, document_id="")
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            document = replace(document, document_id=digest, bytes=file.tell())
-    except OSError as error:
-        return replace(
-            document, failure=Failure("unreadable", f"{source}: cannot be read ({error.strerror})")
-        )
-    if document.bytes == 0:
-        failure = Failure("empty", f"{source}: the file has no bytes; fetch it again")
-    elif kind is None:
-        failure = _unrecognised(path, source)
-    else:
-        return document
-    return replace(document, failure=failure)
-
-
-def _unrecognised(path: Path, source: str) -> Failure:
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    if b"\0" in head or not head.isascii():
-        return Failure(
-            "corrupt", f"{source}: its content is not that of a {path.suffix} file; fetch it again"
-        )
-    return Failure(
-        "unsupported", f"{source}: its content is text, not a document or image; remove or convert it"
+def _document(candidate: _Candidate) -> Document:
+    entry, kind, failure = candidate
+    document = Document(
+        source=entry.source, path=entry.path, kind=kind, bytes=entry.bytes, document_id="", failure=failure
     )
+    if failure is not None and failure.code == "unreadable":
+        return document
+    try:
+        with open_file(entry.path) as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+            document = replace(document, document_id=digest, bytes=file.tell())
+    except Exception as error:
+        why = f"cannot be read ({reason(error)}); check the file and its permissions"
+        return replace(document, failure=Failure("unreadable", f"{entry.source}: {why}"))
+    if document.bytes == 0:
+        why = "the file has no bytes; fetch it again"
+        return replace(document, failure=Failure("empty", f"{entry.source}: {why}"))
+    return document

@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline import slurm
 from pipeline.config import ShardSettings
 from pipeline.errors import SettingsError
+from pipeline.owner import is_alive
 from pipeline.sharding import shards
 from pipeline.tables import lock, run_record
 from pipeline.tables.layout import shard_name
@@ -125,7 +126,7 @@ def _state(output: Path, plan: shards.Plan, shard: int, last: Attempt, queued: s
     if last.state == "complete":
         return DONE, ""
     owner = lock.read(_folder(output, plan, shard) / "lock")
-    if last.state == "running" and owner is not None and lock.is_alive(owner) is not False:
+    if last.state == "running" and owner is not None and is_alive(owner) is not False:
         return RUNNING, ""
     if queued is not None:
         return WAITING, f"{last.state}, queued again" if last.state != "running" else "died, queued again"

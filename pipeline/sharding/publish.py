@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.config import RunSettings, whole
+from pipeline.config import RunSettings, SourceSettings, whole
 from pipeline.flow import session
 from pipeline.flow.progress import describe
 from pipeline.flow.session import Inputs
@@ -34,7 +34,7 @@ def publish(settings: RunSettings) -> Published:
     output = Path(settings.output)
     plan = shards.read(output)
     shard_of = {row.source: row.shard or 0 for row in plan.rows()}
-    documents = _documents(plan, lambda source: run.tables.known.document_named(source))
+    documents = _documents(plan, settings.source, lambda source: run.tables.known.document_named(source))
     inputs = Inputs(documents, list(shard_of), Counter(), plan.plan_id, plan.settings_hash)
     with session.opened(settings, inputs) as run:
         for _ in run.agenda.chunks(run.agenda.outlines()):
@@ -109,7 +109,9 @@ def explain(output: Path, shard: int) -> str:
     return f": the last attempt{job} is {last.state}" + (f" ({last.error})" if last.error else "")
 
 
-def _documents(plan: shards.Plan, row_named: Callable[[str], DocumentRow | None]) -> Iterator[Document]:
+def _documents(
+    plan: shards.Plan, given: SourceSettings, row_named: Callable[[str], DocumentRow | None]
+) -> Iterator[Document]:
     """Yield the inputs as the plan lists them, or as a task found them if they have changed since."""
     for row in plan.rows():
         path = Path(os.fsdecode(row.path))
@@ -124,7 +126,7 @@ def _documents(plan: shards.Plan, row_named: Callable[[str], DocumentRow | None]
         )
         answered = row_named(row.source)
         if answered is not None and answered.document_id != document.document_id:
-            (document,) = source.listed([(path, row.source)])
+            (document,) = source.listed([(path, row.source)], given)
         yield document
 
 

@@ -48,7 +48,7 @@ def inputs(settings: RunSettings) -> Inputs:
     plan = read_for(Path(settings.output), settings.shard)
     files = [(Path(os.fsdecode(row.path)), row.source) for row in plan.rows(settings.shard.index)]
     return Inputs(
-        documents=source.listed(files),
+        documents=source.listed(files, settings.source),
         sources=[name for _, name in files],
         plan_id=plan.plan_id,
         plan_settings_hash=plan.settings_hash,

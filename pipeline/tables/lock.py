@@ -1,51 +1,22 @@
 """Hold a part of the output for one writer, whatever becomes of the one that held it before.
 
-A lock is a file that says who holds it: process, host, Slurm job. A dead holder is recognised by these and
-never by age: a process of this host by its start, a job of another host by asking Slurm. Where two copies
-of one job overlap, because Slurm lost a node whose processes live on, the later one takes the lock over, and
-the earlier one finds that out before it writes anything more (`check`).
+A lock is a file that says who holds it (`pipeline.owner`). Where two copies of one job overlap, because Slurm
+lost a node whose processes live on, the later one takes the lock over, and the earlier one finds that out
+before it writes anything more (`check`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import fcntl
 import json
 import os
-import socket
-import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-from pipeline import slurm
 from pipeline.errors import OutputError
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Who holds a lock."""
-
-    token: str
-    host: str
-    boot: str
-    """Identity of the running kernel: after a reboot no process of before is alive."""
-    pid_namespace: str
-    """Process numbers mean the same only within it."""
-    pid: int
-    started: int
-    """Clock ticks from the start of the kernel to that of the process."""
-    job: str | None
-    """Slurm's id of the job, unique for every task of an array."""
-    restart: int
-    """How often Slurm has requeued the job."""
-    node: str | None
-    since: str
-
-    def __str__(self) -> str:
-        job = f"Slurm job {self.job} on {self.node}, " if self.job else ""
-        return f"{job}process {self.pid} on {self.host}, since {self.since}"
+from pipeline.owner import Owner, is_alive, this_process
 
 
 class Lock:
@@ -53,7 +24,7 @@ class Lock:
 
     def __init__(self, file: Path, what: str) -> None:
         self._file, self._what = file, what
-        self._owner = _self()
+        self._owner = this_process()
 
     def acquire(self) -> None:
         """Take the lock. Raises OutputError when a writer that is alive, or may be, holds it."""
@@ -107,45 +78,9 @@ def read(file: Path) -> Owner | None:
         raise OutputError(f"{file}: is not a lock of this program ({error}); delete it") from error
 
 
-def is_alive(owner: Owner) -> bool | None:
-    """Tell whether the holder of a lock is still running; None when that cannot be known from here."""
-    here = _self()
-    if (owner.host, owner.boot, owner.pid_namespace) == (here.host, here.boot, here.pid_namespace):
-        return _started(owner.pid) == owner.started
-    if owner.job is not None and (state := slurm.job_state(owner.job)) is not None:
-        return not slurm.has_ended(state)
-    if owner.host == here.host and owner.boot != here.boot:
-        return False
-    return None
-
-
 def _is_earlier_run_of(holder: Owner, owner: Owner) -> bool:
     """Tell whether Slurm has started a job again that held the lock: it has given the earlier run up."""
     return holder.job is not None and holder.job == owner.job and holder.restart < owner.restart
-
-
-def _self() -> Owner:
-    return Owner(
-        token=uuid.uuid4().hex[:12],
-        host=socket.gethostname(),
-        boot=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
-        pid_namespace=str(Path("/proc/self/ns/pid").readlink()),
-        pid=os.getpid(),
-        started=_started(os.getpid()) or 0,
-        job=os.environ.get("SLURM_JOB_ID"),
-        restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
-        node=os.environ.get("SLURMD_NODENAME"),
-        since=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-    )
-
-
-def _started(pid: int) -> int | None:
-    """Return the start of a process in clock ticks (proc(5), field 22); None when it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
 
 
 @contextlib.contextmanager

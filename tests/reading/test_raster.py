@@ -34,7 +34,7 @@ def rasterizer(tmp_path: Path) -> Iterator[raster.Rasterizer]:
 def outlines(rasterizer: raster.Rasterizer, folder: Path) -> dict[str, Outline]:
     found = source.find(
         str(folder),
-        SourceSettings(include=[], exclude=[]),
+        SourceSettings(include=[], exclude=[], follow_links=False),
         ShardSettings(index=0, count=1, planned=False),
         balance,
     )
