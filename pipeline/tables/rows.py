@@ -72,7 +72,7 @@ def of_answer(answer: Answer, stamp: Stamp, field_kinds: Mapping[str, str]) -> R
         "question": question.text,
         **_status(answer.failure),
         "answer": answer.answer,
-        "fields": json.dumps(answer.fields, ensure_ascii=False) if answer.fields is not None else None,
+        "fields": None,
         "evidence_pages": list(answer.evidence_pages),
         "evidence_found": answer.evidence_found,
         "evidence_quote": answer.evidence_quote,
@@ -98,6 +98,7 @@ def of_answer(answer: Answer, stamp: Stamp, field_kinds: Mapping[str, str]) -> R
     }
     fields = answer.fields or {}
     try:
+        row["fields"] = json.dumps(answer.fields, ensure_ascii=False) if answer.fields is not None else None
         typed = {f"field_{name}": columns.value(fields.get(name), kind) for name, kind in field_kinds.items()}
     except (OverflowError, TypeError, ValueError) as error:
         return refused(row, str(error))

@@ -12,12 +12,12 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.config import ShardSettings, SinkSettings
 from pipeline.errors import OutputError
-from pipeline.records import Answer, Completion, DocumentRow, Request
+from pipeline.records import Answer, Completion, DocumentRow, Failure, Request
 from pipeline.tables import columns, journal, lock, published, rows
 from pipeline.tables.journal import Journal, disk_errors
 from pipeline.tables.known import Known
@@ -111,7 +111,10 @@ class Sink:
         # An error that repeats keeps its first row: a run that learns nothing new changes no file.
         if answer.failure and self.known.failure(answer.cell) == answer.failure:
             return
-        self._buffer["answers"].append(rows.of_answer(answer, self.stamp, self.field_kinds))
+        row = rows.of_answer(answer, self.stamp, self.field_kinds)
+        self._buffer["answers"].append(row)
+        if answer.failure is None and row["error_code"]:  # its values do not fit the columns
+            answer = replace(answer, failure=Failure(str(row["error_code"]), str(row["error"])))
         self.known.add_answer(answer)
 
     def commit_if_due(self) -> bool:

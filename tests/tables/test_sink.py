@@ -303,3 +303,92 @@ def test_a_field_that_changes_its_type_is_refused_before_any_work(
         pass
     with tables(task="first", total="number") as again:  # and the lock is free again
         assert again.known.is_finished(cell("a"), True)
+
+
+def test_a_type_that_differs_in_another_shard_is_refused_before_any_work(
+    tables: Callable[..., AbstractContextManager[Tables]],
+) -> None:
+    with tables(ShardSettings(index=0, count=2, planned=False), total="number") as first:
+        add(first, cell("a"), fields={"total": 3})
+        first.sink.commit()  # journaled alone
+    with (
+        pytest.raises(OutputError, match="field_total as double, not string"),
+        tables(ShardSettings(index=1, count=2, planned=False), total="string"),
+    ):
+        pass
+
+
+def test_rows_that_leave_are_counted_with_the_reason(
+    tables: Callable[..., AbstractContextManager[Tables]], tmp_path: Path
+) -> None:
+    with tables() as first:
+        add(first, cell("gone"), cell("changed"), cell("stays", "q1"), cell("stays", "q2"))
+        first.sink.commit()
+        first.sink.publish(complete=True)
+    with tables() as second:
+        second.wanted.add_document(document("changed", "other bytes"))
+        add(second, cell("stays", "q1"))
+        second.sink.commit()
+        second.sink.publish(complete=True)
+        left = second.sink.rows_left
+    assert left == {
+        "of files that are not among the inputs": 1,
+        "of files that have changed": 1,
+        "of questions, or settings, that are not asked with now": 1,
+    }
+    assert answers(tmp_path)["source"].tolist() == ["stays"]
+
+
+def test_tables_are_never_emptied(
+    tables: Callable[..., AbstractContextManager[Tables]], tmp_path: Path
+) -> None:
+    with tables() as first:
+        add(first, cell("a"), cell("b"))
+        first.sink.commit()
+        first.sink.publish(complete=True)
+    with tables() as second:
+        second.wanted.add_document(document("c"))
+        with pytest.raises(OutputError, match="none of its 2 answers"):
+            second.sink.publish(complete=True)
+    assert answers(tmp_path)["source"].tolist() == ["a", "b"]
+    assert not list((tmp_path / "out").rglob("*.aside"))
+
+
+def test_a_row_that_does_not_fit_is_an_error_and_the_others_are_kept(
+    tables: Callable[..., AbstractContextManager[Tables]], tmp_path: Path
+) -> None:
+    with tables(task="extract", number="integer") as first:
+        add(first, cell("a"), fields={"number": 7})
+        add(first, cell("b"), fields={"number": 2**70})
+        add(first, cell("c"), fields={"number": 9})
+        first.sink.commit()
+        first.sink.publish(complete=True)
+    table = answers(tmp_path).set_index("source")
+    assert table["status"].to_dict() == {"a": "ok", "b": "error", "c": "ok"}
+    assert table["error_code"]["b"] == "schema_invalid"
+    with tables(task="extract", number="integer") as second:
+        assert not second.known.is_finished(cell("b"), retry_errors=True)
+
+
+def test_an_answer_made_by_other_settings_is_made_again(
+    tables: Callable[..., AbstractContextManager[Tables]], tmp_path: Path
+) -> None:
+    request = Request("r1", cell("a"), "ask", (), "q?", 10)
+    with tables() as first:
+        first.sink.add_request(
+            request, Completion("said", "stop", token_ends=(4,), token_probabilities=(0.5,))
+        )
+        add(first, cell("a"))
+        first.sink.commit()
+        first.sink.publish(complete=True)
+    stamp = Stamp(model="m", engine="e", task="qa", run_id="r2", settings_hash="other")
+    with opened(tmp_path / "out", WHOLE, SETTINGS, stamp, {}) as second:
+        assert not second.known.is_finished(cell("a"), retry_errors=True)
+        stored = second.known.replies.get(request)
+        assert stored is not None
+        assert (stored.text, stored.token_ends, stored.token_probabilities) == ("said", (4,), (0.5,))
+        add(second, cell("a"), evidence_quote="now quoted")
+        second.sink.commit()
+        second.sink.publish(complete=True)
+    (row,) = answers(tmp_path).to_dict("records")
+    assert (row["settings_hash"], row["evidence_quote"]) == ("other", "now quoted")
