@@ -104,6 +104,8 @@ class Assembly:
                 write_again=self._writer.again,
                 room_tokens=self._prompt_room,
                 repair_attempts=0 if self._engine_name == "embedded" else settings.engine.repair_attempts,
+                field_kinds=kinds,
+                review_all=False,
             )
             stack.push(building.pop_all())
         self._earlier = account.attempts_before(self.tables.read_run(), self._plan_id)
