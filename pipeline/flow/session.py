@@ -254,6 +254,8 @@ def _reducer(settings: RunSettings, decided: Decided, writer: Writer) -> Reducer
         write_again=writer.again,
         room_tokens=prompt_room(settings),
         repair_attempts=0 if decided.engine == "embedded" else settings.engine.repair_attempts,
+        field_kinds=decided.field_kinds,
+        review_all=False,
     )
 
 
