@@ -20,7 +20,7 @@ from pipeline.config import RunSettings
 from pipeline.engines import base, choose
 from pipeline.errors import Interrupted, PipelineError, SettingsError
 from pipeline.flow import account, progress
-from pipeline.reading import draw, language, raster, source
+from pipeline.reading import draw, language, raster, scratch, source
 from pipeline.records import (
     Answer,
     Cell,
@@ -88,11 +88,9 @@ class Assembly:
             counter = tokens.TokenCounter(settings.model, self._system)
             self._writer = writer.Writer(settings.task, self._envelope, counter)
             place = fingerprint(output.resolve(), sink.shard_name(settings.shard))
-            scratch = raster.scratch_folder(
-                settings.raster.scratch, f"docbatch-{place}-{self._account.run_id[:8]}"
-            )
+            folder = scratch.choose(settings.raster.scratch, f"docbatch-{place}-{self._account.run_id[:8]}")
             geometry = draw.Geometry(settings.model.image_max_px, settings.model.image_patch_px)
-            self.rasterizer = building.enter_context(raster.Rasterizer(settings.raster, geometry, scratch))
+            self.rasterizer = building.enter_context(raster.Rasterizer(settings.raster, geometry, folder))
             self.progress = building.enter_context(progress.Progress(self.summary))
             self._ledger = ledger.Ledger(language.detect_language)
             self._reducer = reduce.Reducer(
