@@ -34,7 +34,7 @@ import pypdfium2
 from PIL import Image
 
 from pipeline.config import RasterSettings, ShardSettings, SourceSettings
-from pipeline.reading import draw, raster, source
+from pipeline.reading import draw, raster, scratch, source
 from pipeline.records import Chunk, Outline, Subject
 
 MOST_PAGES = 60
@@ -82,7 +82,7 @@ def windows(outlines: list[Outline], size: int = 30) -> Iterator[list[Chunk]]:
 def opened(workers: int, outlines: list[Outline]) -> Iterator[raster.Rasterizer]:
     """Open a pool whose processes have started: a run lasts hours, their start a second."""
     with raster.Rasterizer(
-        settings(workers), GEOMETRY, raster.scratch_folder(None, f"docbatch-bench-{os.getpid()}-{workers}")
+        settings(workers), GEOMETRY, scratch.choose(None, f"docbatch-bench-{os.getpid()}-{workers}")
     ) as rasterizer:
         ours(rasterizer, outlines[:5], read=False)
         yield rasterizer

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import logging
 import shutil
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError
@@ -28,7 +28,7 @@ from pipeline.errors import (
     Unreadable,
     WorkersLost,
 )
-from pipeline.reading import draw
+from pipeline.reading import draw, scratch
 from pipeline.records import Chunk, Document, Failure, Outline, Page, matches
 
 log = logging.getLogger("pipeline")
@@ -40,25 +40,25 @@ class _Run(NamedTuple):
     """Consecutive pages of a document that one task renders."""
 
     pages: list[Page]
+    images: list[Path]
     future: workers.Task
 
 
 class Rasterizer:
     """A pool of rendering processes and the scratch folder that they write to. Use as a context manager."""
 
-    def __init__(self, settings: RasterSettings, geometry: draw.Geometry, scratch: Path) -> None:
+    def __init__(self, settings: RasterSettings, geometry: draw.Geometry, folder: Path) -> None:
         self._settings = settings
         self._geometry = geometry
         self._passwords = _read_passwords(settings.passwords)
-        self.scratch = scratch
+        self.scratch = folder
+        self._renders = itertools.count()
         self._ahead = 4 * (settings.workers or workers.cores())
         self._pool = workers.Pool(settings.workers, 5000, draw.prepare_worker, [settings.worker_memory_mb])
 
     def __enter__(self) -> Rasterizer:
-        # Of a run that died. One that lost its lock and does not know yet must not find this run's images.
-        for left in self.scratch.parent.glob(f"{self.scratch.name.rpartition('-')[0]}-*"):
-            shutil.rmtree(left, ignore_errors=True)
-        self.scratch.mkdir(parents=True, exist_ok=True)
+        scratch.sweep(self.scratch)
+        scratch.make(self.scratch)
         return self
 
     def __exit__(
@@ -129,12 +129,20 @@ class Rasterizer:
         return runs
 
     def _begin_run(self, pages: list[Page]) -> _Run:
-        wanted = [(page.number, page.width_px, page.height_px, str(self._image(page))) for page in pages]
+        images = [self._new_image() for _ in pages]
+        wanted = [
+            (page.number, page.width_px, page.height_px, str(image))
+            for page, image in zip(pages, images, strict=True)
+        ]
         job = self._job(pages[0].document)
         future = self._pool.schedule(
             draw.render_run, args=[job, wanted], timeout=self._settings.page_timeout_s
         )
-        return _Run(pages, future)
+        return _Run(pages, images, future)
+
+    def _new_image(self) -> Path:
+        """Name an image as no other render is: two names of the same bytes must not share one file."""
+        return self.scratch / f"{next(self._renders):012d}.ppm"
 
     def _end_window(self, window: list[Chunk], runs: list[_Run]) -> list[Chunk]:
         done = iter([page for run in runs for page in self._end_run(run)])
@@ -144,26 +152,14 @@ class Rasterizer:
         try:
             outcomes = run.future.result()
         except Exception as error:
+            for image in run.images:  # drawn before the page that went wrong
+                image.unlink(missing_ok=True)
             if len(run.pages) == 1:
                 what = f"{run.pages[0].document.source}, page {run.pages[0].number}"
                 return [replace(run.pages[0], failure=self._failure(error, what))]
             # One page hung, crashed or took too much memory: each gets its own time and its own worker.
             return [done for page in run.pages for done in self._end_run(self._begin_run([page]))]
-        return [self._rendered(page, outcome) for page, outcome in zip(run.pages, outcomes, strict=True)]
-
-    def _rendered(self, page: Page, outcome: draw.Rendered | DocumentError) -> Page:
-        if isinstance(outcome, DocumentError):
-            return replace(page, failure=Failure(outcome.code, str(outcome)))
-        return replace(
-            page,
-            image=self._image(page),
-            text=outcome.text,
-            blank=outcome.blank,
-            raster_seconds=outcome.seconds,
-        )
-
-    def _image(self, page: Page) -> Path:
-        return self.scratch / f"{page.document.document_id[:32]}-{page.number:06d}.ppm"
+        return list(map(_rendered, run.pages, run.images, outcomes))
 
     def _job(self, document: Document) -> draw.Job:
         password = next(
@@ -197,13 +193,20 @@ class Rasterizer:
         return Failure(Unreadable.code, f"{what}: {type(error).__name__}: {draw.first_line(error)}")
 
 
-def scratch_folder(given: str | None, name: str, need_mb: int = 2048) -> Path:
-    """Choose where page images pass through: `given`, else tmpfs with `need_mb` free, else disk."""
-    if given:
-        return Path(given) / name
-    tmpfs = Path("/dev/shm")
-    roomy = tmpfs.is_dir() and shutil.disk_usage(tmpfs).free > need_mb << 20
-    return (tmpfs if roomy else Path(tempfile.gettempdir())) / name
+def _rendered(page: Page, image: Path, outcome: draw.Rendered | DocumentError) -> Page:
+    if isinstance(outcome, DocumentError):
+        image.unlink(missing_ok=True)
+        return replace(page, failure=Failure(outcome.code, str(outcome)))
+    return replace(
+        page,
+        image=image,
+        text=outcome.text,
+        words=outcome.words,
+        text_covers=outcome.text_covers,
+        blank=outcome.blank,
+        faint=outcome.faint,
+        raster_seconds=outcome.seconds,
+    )
 
 
 def _read_passwords(path: str | None) -> list[tuple[str, str]]:

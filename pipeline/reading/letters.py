@@ -1,0 +1,105 @@
+"""Tell a text that was written from a cipher: a font whose codes stand for other letters than it draws."""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections import Counter
+
+_ALPHABETS = (
+    "eainorstldcumpgvfhbqzyxjkw",  # the mean of English, French, German, Italian, Portuguese and Spanish
+    "оеаинтсрвлкмдпуяыьгзбчйхжшюцщэфъё",
+    "αοιετσνηυρπκμλδγωχθφβξζψ",
+)
+"""Letters from frequent to rare."""
+_PLACES = {
+    letter: (n, i / len(letters)) for n, letters in enumerate(_ALPHABETS) for i, letter in enumerate(letters)
+}
+_FEWEST_LETTERS = 60
+_RAREST_MEAN = 0.4
+"""Texts lie at 0.21 to 0.33, code and names up to 0.46; shuffled letters at 0.5, a shift by one at 0.46."""
+
+_SMALL_WORDS = frozenset(
+    "a ao al an and are as at auf aus be by com con da das de dei del della dem den der des di die do dos du"
+    " e ein eine el els em en er es est et for from i il in is ist it la las le les lo los mit na nel no non"
+    " not of og on or os par per por pour que se si sind sur te that the to um un una und une van von was"
+    " with y zu"
+    " в и к на не о по с что для как от из".split()
+)
+_FEWEST_SMALL_WORDS = 0.03
+
+_MOST_STRANGE = 0.1
+_COMMON_SHARE = 0.8
+
+
+def is_written(text: str) -> bool:
+    """Tell whether a text layer can be what its page shows; a few words, numbers and part names can."""
+    counts = Counter(text)
+    return not (_is_strange(text, counts) or _is_cipher(text, counts) or _is_random(counts))
+
+
+def _is_strange(text: str, counts: Counter[str]) -> bool:
+    """Tell whether many characters stand for no letter, or stand in words that no one writes."""
+    marks = sum(count for character, count in counts.items() if not character.isspace())
+    strange = sum(count for character, count in counts.items() if _says_nothing(character))
+    if any(0x0530 <= ord(character) < 0x1100 for character in counts):
+        strange += sum(len(word) for word in text.split() if _mixes_scripts(word))
+    return strange > _MOST_STRANGE * marks
+
+
+def _says_nothing(character: str) -> bool:
+    if "\x20" <= character < "\x7f" or character in "\n\r\t":
+        return False
+    return character == "\ufffd" or unicodedata.category(character) in ("Co", "Cn", "Cc", "Cs")
+
+
+def _mixes_scripts(word: str) -> bool:
+    """Tell whether letters of the Near East and India stand beside those of another of Unicode's blocks."""
+    blocks = {ord(c) >> 7 for c in word if c.isalpha()}
+    return len(blocks) > 2 and any(0x0530 >> 7 <= block < 0x1100 >> 7 for block in blocks)
+
+
+def _is_cipher(text: str, counts: Counter[str]) -> bool:
+    """Tell whether the letters of the page's main alphabet come as often as no language has them."""
+    total, sums = [0] * len(_ALPHABETS), [0.0] * len(_ALPHABETS)
+    for character, count in counts.items():
+        for letter in _base_letters(character):
+            alphabet, place = _PLACES[letter]
+            total[alphabet] += count
+            sums[alphabet] += count * place
+    main = max(range(len(total)), key=total.__getitem__)
+    # A page in Chinese, Japanese or Korean has Latin letters for names and code alone.
+    signs = sum(count for character, count in counts.items() if character > "\u2e80" and character.isalpha())
+    if total[main] < max(_FEWEST_LETTERS, 2 * signs) or sums[main] <= _RAREST_MEAN * total[main]:
+        return False
+    words = re.findall(r"[^\W\d_]+", text.lower())
+    return sum(word in _SMALL_WORDS for word in words) < _FEWEST_SMALL_WORDS * len(words)
+
+
+@functools.lru_cache(maxsize=4096)
+def _base_letters(character: str) -> str:
+    """Return a letter without its accents, in the alphabets above; nothing for any other character."""
+    return "".join(c for c in unicodedata.normalize("NFD", character.lower()) if c in _PLACES)
+
+
+def _is_random(counts: Counter[str]) -> bool:
+    """Tell whether Chinese characters or Korean syllables are mostly ones that hardly any text has."""
+    known = total = 0
+    for character, count in counts.items():
+        if "\u4e00" <= character <= "\u9fff" or "\uac00" <= character <= "\ud7a3":
+            total += count
+            known += count * _is_common(character)
+    return total >= 30 and known < _COMMON_SHARE * total
+
+
+@functools.lru_cache(maxsize=32_768)
+def _is_common(character: str) -> bool:
+    """Tell whether a character is in the first level of the Chinese, Japanese or Korean standards."""
+    for encoding, first, last in (
+        ("gb2312", 0xB0, 0xD7), ("shift_jis", 0x88, 0x98), ("big5", 0xA4, 0xC6), ("euc_kr", 0xB0, 0xC8),
+    ):  # fmt: skip
+        code = character.encode(encoding, "ignore")
+        if len(code) == 2 and first <= code[0] <= last:
+            return True
+    return False

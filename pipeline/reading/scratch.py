@@ -1,0 +1,74 @@
+"""Folders through which page images pass: whose they are, and what dead runs have left of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from pipeline.errors import SettingsError
+from pipeline.owner import Owner, is_alive, this_process
+
+_OWNER = "owner.json"
+
+
+def choose(given: str | None, name: str, need_mb: int = 2048) -> Path:
+    """Choose where page images pass through: `given`, else tmpfs with `need_mb` free, else disk."""
+    if given:
+        return Path(given) / name
+    tmpfs = Path("/dev/shm")
+    roomy = tmpfs.is_dir() and shutil.disk_usage(tmpfs).free > need_mb << 20
+    return (tmpfs if roomy else Path(tempfile.gettempdir())) / name
+
+
+def make(folder: Path) -> None:
+    """Make a folder that only this user can enter, and say whose it is."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(0o700)
+        if not _is_ours(folder):
+            raise SettingsError(f"raster.scratch: {folder} belongs to another user; give another folder")
+        folder.chmod(0o700)  # the umask may have taken rights away
+        handle = os.open(folder / _OWNER, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(asdict(this_process()), file)
+    except OSError as error:
+        raise SettingsError(f"raster.scratch: {folder} cannot be made ({error.strerror})") from error
+
+
+def sweep(folder: Path) -> None:
+    """Delete what dead runs of this user have left beside `folder`.
+
+    What an earlier run with the same output has left is deleted in any case: this run holds the output's lock,
+    and one that lost it and does not know yet must not find this run's images.
+    """
+    same_output = folder.name.rpartition("-")[0]
+    for other in sorted(folder.parent.glob("*-*")):
+        of_output = bool(same_output) and other.name.startswith(f"{same_output}-")
+        if (of_output or other.name.startswith("docbatch-")) and _is_ours(other):
+            owner = None if of_output else _owner(other)
+            if of_output or (owner is not None and is_alive(owner) is False):
+                shutil.rmtree(other, ignore_errors=True)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Tell whether this is a folder, no link to one, that this user has made."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+
+
+def _owner(folder: Path) -> Owner | None:
+    """Return who has made a folder; None where that does not say, as in the moment before it does."""
+    try:
+        return Owner(**json.loads((folder / _OWNER).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
