@@ -27,7 +27,7 @@ def read(path: Path) -> Json:
         raise ValueError(f"is larger than {_MOST_BYTES >> 10} KiB")
     try:
         is_yaml = path.suffix.lower() in (".yaml", ".yml")
-        loaded = yaml.safe_load(data) if is_yaml else json.loads(data, object_pairs_hook=_once)
+        loaded = yaml.safe_load(data) if is_yaml else json.loads(data, object_pairs_hook=once)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot be read ({one_line(error)})") from error
     return plain(loaded)
@@ -46,12 +46,12 @@ def one_line(error: object, most_chars: int = 200) -> str:
     return text if len(text) <= most_chars else f"{text[: most_chars - 1]}…"
 
 
-def _once(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
-    """Refuse a name that is given twice, of which JSON readers keep the last without a word."""
-    found: dict[str, object] = {}
+def once(pairs: Iterable[tuple[object, object]]) -> dict[object, object]:
+    """Refuse a name that is given twice, of which readers keep the last without a word."""
+    found: dict[object, object] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"the name {name[:60]!r} is given twice")
+            raise ValueError(f"the name {one_line(repr(name), 60)} is given twice")
         found[name] = value
     return found
 

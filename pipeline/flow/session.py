@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.answering.reduce import Reducer
 from pipeline.asking import prompt, questions, schema, tokens
+from pipeline.asking.selection import Selection
 from pipeline.asking.writer import Writer
 from pipeline.config import RunSettings
 from pipeline.engines import choose
@@ -24,7 +25,7 @@ from pipeline.flow.agenda import Agenda, prompt_room
 from pipeline.flow.engine_on_demand import EngineOnDemand
 from pipeline.flow.exchange import Exchange
 from pipeline.flow.progress import Progress
-from pipeline.reading import draw, language, raster, source
+from pipeline.reading import draw, language, raster, scratch, source
 from pipeline.records import Document, Json, Summary, Window, fingerprint
 from pipeline.tables import layout, run_record, sink
 from pipeline.tables.ledger import Ledger
@@ -130,14 +131,16 @@ class Session:
 def find_inputs(settings: RunSettings, balance: source.Balance) -> Inputs:
     """Find the inputs that the settings name. Raises SettingsError when there is none."""
     found = source.find(settings.input, settings.source, settings.shard, balance)
-    return Inputs(found.documents, found.sources, Counter(found.ignored_by_ending))
+    return Inputs(found.documents, found.all_sources, Counter(found.ignored_by_ending))
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
     """What is settled before anything is opened: what is asked, how, and by which engine."""
 
-    selection: questions.Selection
+    questions: int
+    """How many there are, whatever they are asked of."""
+    selection: Selection
     envelope: dict[str, Json] | None
     """JSON schema of a reply; None for tasks that want plain text."""
     field_kinds: dict[str, str]
@@ -148,21 +151,24 @@ class Decided:
 
 def decide(settings: RunSettings, inputs: Inputs) -> Decided:
     """Settle what is asked. Raises SettingsError for what cannot be asked of these inputs."""
-    selection = questions.Selection(questions.questions(settings.task))
+    asked = questions.questions(settings.task)
+    selection = Selection(asked)
     envelope = schema.envelope(settings.task)
     engine, reason = choose.choose(settings.engine, settings.model)
     log.info("engine=%s: %s", engine, reason)
     template = prompt.system_prompt_template(settings.model)
     known_as = identity.of(settings, engine, envelope, template)
     _check_plan(settings, inputs, known_as)
-    return Decided(selection, envelope, schema.field_kinds(settings.task), engine, template, known_as)
+    return Decided(
+        len(asked), selection, envelope, schema.field_kinds(settings.task), engine, template, known_as
+    )
 
 
 @contextlib.contextmanager
 def opened(settings: RunSettings, inputs: Inputs) -> Iterator[Session]:
     """Open all that a run needs, in the order of the flow; raises before any work when it cannot be done."""
     decided = decide(settings, inputs)
-    unmatched = _check_questions(settings, decided.selection, inputs)
+    unmatched = _check_questions(settings, decided, inputs)
     model = choose.identity(decided.engine, settings.model)
     account = Account(settings, decided.engine, model, decided.identity.settings_hash)
     account.summary.questions_unmatched = unmatched
@@ -223,13 +229,13 @@ def _tables(settings: RunSettings, decided: Decided, account: Account) -> Abstra
 
 def _rasterizer(settings: RunSettings, run_id: str) -> raster.Rasterizer:
     place = fingerprint(Path(settings.output).resolve(), layout.shard_name(settings.shard))
-    scratch = raster.scratch_folder(settings.raster.scratch, f"docbatch-{place}-{run_id[:8]}")
+    folder = scratch.choose(settings.raster.scratch, f"docbatch-{place}-{run_id[:8]}")
     geometry = draw.Geometry(settings.model.image_max_px, settings.model.image_patch_px)
-    return raster.Rasterizer(settings.raster, geometry, scratch)
+    return raster.Rasterizer(settings.raster, geometry, folder)
 
 
 def _engine_context(
-    settings: RunSettings, decided: Decided, system_prompt: str, scratch: Path, begun: dt.datetime
+    settings: RunSettings, decided: Decided, system_prompt: str, scratch_folder: Path, begun: dt.datetime
 ) -> EngineContext:
     shard = f"-{layout.shard_name(settings.shard)}" if settings.shard.count > 1 else ""
     return EngineContext(
@@ -237,7 +243,7 @@ def _engine_context(
         envelope=decided.envelope,
         system_prompt=system_prompt,
         max_output_tokens=settings.task.max_output_tokens,
-        scratch=scratch,
+        scratch=scratch_folder,
         log=Path(settings.output) / "logs" / f"engine-{begun:%Y-%m-%dT%H-%M-%S}{shard}-{{}}.log",
         adapt_tokenizer=tokens.skip_pixels,
         detect_language=language.detect_language,
@@ -259,17 +265,19 @@ def _reducer(settings: RunSettings, decided: Decided, writer: Writer) -> Reducer
     )
 
 
-def _check_questions(settings: RunSettings, selection: questions.Selection, inputs: Inputs) -> list[str]:
+def _check_questions(settings: RunSettings, decided: Decided, inputs: Inputs) -> list[str]:
     """Return the document patterns that match no input. Raises SettingsError when no question has any."""
     if inputs.plan_id is not None:  # the plan was checked; a shard need not have every question's document
         return []
-    unmatched = selection.unmatched(inputs.sources)
+    unmatched = decided.selection.unmatched(inputs.sources)
     patterns = list(dict.fromkeys(question.document for question in unmatched))
     if not patterns:
         return []
     named = ", ".join(patterns[:_MOST_NAMED]) + (", …" if len(patterns) > _MOST_NAMED else "")
-    told = f"{len(unmatched)} of {selection.count} questions name documents that are not in {settings.input}"
-    if len(unmatched) == selection.count:
+    told = (
+        f"{len(unmatched)} of {decided.questions} questions name documents that are not in {settings.input}"
+    )
+    if len(unmatched) == decided.questions:
         raise SettingsError(
             f"task.questions={settings.task.questions}: {told}: {named}; `document` is a path or glob"
             f" relative to input, such as {inputs.sources[0] if inputs.sources else 'a.pdf'}"

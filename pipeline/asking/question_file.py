@@ -1,0 +1,227 @@
+"""Read a file of questions: rows of texts by column, from CSV, YAML, JSON or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import io
+import json
+import logging
+import numbers
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from pipeline.asking.plain import once, one_line
+from pipeline.records import clean_text
+
+log = logging.getLogger("pipeline")
+
+Row = dict[str, str]
+_MOST_BYTES = 1 << 28
+_MOST_COLUMNS = 1000
+_BOMS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"),
+)  # fmt: skip
+_SEPARATORS = ",;\t"
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    columns: tuple[str, ...]
+    """All names, without case and surrounding space."""
+    rows: list[Row]
+    """Texts of the columns that were wanted, where there are any."""
+
+
+def read(path: Path, wanted: Collection[str], known: Callable[[str], bool]) -> Table:
+    """Return what a file of questions holds in the columns `wanted`; `known` tells other names of theirs.
+
+    Raises OSError, or ValueError with the reason, for what is no such file.
+    """
+    ending = path.suffix.lower()
+    if ending in _SPREADSHEETS:
+        raise ValueError(f"{ending} is not read: save it as CSV or Parquet")
+    if not path.is_file():
+        raise ValueError("there is no such file")
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError(f"is larger than {_MOST_BYTES >> 20} MiB")
+    if ending in (".parquet", ".pq"):
+        return _of_objects(_read_parquet(path), wanted)
+    text = _decode(path)
+    if ending in (".yaml", ".yml"):
+        return _of_objects(_listed(_read_yaml(text)), wanted)
+    if ending == ".json":
+        return _of_objects(_listed(_read_json(text)), wanted)
+    if ending in (".jsonl", ".ndjson"):
+        return _of_objects([_read_json(line) for line in text.split("\n") if line.strip()], wanted)
+    return _read_csv(text, wanted, known)
+
+
+def _decode(path: Path) -> str:
+    data = path.read_bytes()
+    encoding = next((name for mark, name in _BOMS if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        if encoding != "utf-8":
+            raise ValueError(f"is not the {encoding} that its first bytes announce") from error
+        text = data.decode("cp1252", "replace")
+        if "\ufffd" in text or _CONTROL.search(text):
+            raise ValueError("is not text: save it as CSV in UTF-8") from error
+        log.warning("task.questions=%s: is not UTF-8, read as Windows-1252; save it as UTF-8", one_line(path))
+    if "\0" in text:
+        raise ValueError("holds NUL characters: save it as CSV in UTF-8")
+    return text
+
+
+# ---- CSV ----
+
+
+def _read_csv(text: str, wanted: Collection[str], known: Callable[[str], bool]) -> Table:
+    separator, text = _separator(text, known)
+    number_of = 0
+    filled: list[list[str]] = []
+    try:
+        # strict: a quote that is left open would swallow the rows below it.
+        lines = csv.reader(
+            io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True
+        )
+        for line in lines:
+            number_of = lines.line_num
+            if any(cell.strip() for cell in line):
+                filled.append(line)
+    except (csv.Error, TypeError, ValueError) as error:
+        raise ValueError(
+            f"cannot be read after line {number_of} ({one_line(error)}): check its quotes"
+        ) from error
+    header = _header(filled[0]) if filled else []
+    rows = []
+    for number, line in enumerate(filled[1:], 1):
+        if len(line) != len(header):
+            raise ValueError(_misfit(number, line, header, separator))
+        rows.append(
+            {name: clean_text(cell) for name, cell in zip(header, line, strict=True) if name in wanted}
+        )
+    return Table(tuple(header), rows)
+
+
+def _separator(text: str, known: Callable[[str], bool]) -> tuple[str, str]:
+    """Return the separator that finds the most columns we know in the first line, and the text to read."""
+    first, _, rest = text.lstrip("\r\n").partition("\n")
+    if match := re.fullmatch(r"sep=(.)\r?", first):  # a line that spreadsheets write
+        return match[1], rest
+    line = first.partition("\r")[0][:10_000].replace('"', "")
+    found = {each: sum(known(tidy(name)) for name in line.split(each)) for each in _SEPARATORS}
+    return max(_SEPARATORS, key=lambda each: found[each]), text
+
+
+def _header(cells: Sequence[str]) -> list[str]:
+    if len(cells) > _MOST_COLUMNS:
+        raise ValueError(f"has {len(cells)} columns: is it a table of questions?")
+    names = [tidy(cell) for cell in cells]
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"has the column {twice[:60]!r} twice")
+    return names
+
+
+def _misfit(number: int, line: Sequence[str], header: Sequence[str], separator: str) -> str:
+    counts = f"row {number} has {len(line)} fields where the header has {len(header)}"
+    if len(line) < len(header):
+        return f"{counts}: {header[len(line)][:60]!r} and what follows is missing"
+    extra = one_line(repr(line[len(header)]), 60)
+    return f"{counts}, {extra} is one too many: put a text that holds {separator!r} in double quotes"
+
+
+def tidy(name: str) -> str:
+    """Return the name of a column without case and surrounding space."""
+    return clean_text(name).strip().casefold()
+
+
+# ---- YAML, JSON, Parquet ----
+
+
+def _read_yaml(text: str) -> object:
+    import yaml
+
+    class Texts(getattr(yaml, "CBaseLoader", yaml.BaseLoader)):  # type: ignore[misc]
+        """Takes every value as it is written: 0060 stays 0060, `yes` and 12:30 are texts."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
+            return once(self.construct_pairs(node, deep=True))
+
+    null = "tag:yaml.org,2002:null"
+    Texts.add_implicit_resolver(null, re.compile(r"(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+    Texts.add_constructor(null, lambda loader, node: None)
+    try:
+        return yaml.load(text, Texts)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"cannot be read ({one_line(error)})") from error
+
+
+def _read_json(text: str) -> object:
+    try:
+        return json.loads(text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"cannot be read ({one_line(error)})") from error
+
+
+def _read_parquet(path: Path) -> list[object]:
+    import pandas
+
+    try:
+        table = pandas.read_parquet(path, dtype_backend="numpy_nullable")
+        named = [name for name in table.index.names if name is not None]
+        rows = (table.reset_index(named) if named else table).to_dict("records")
+    except Exception as error:  # of any type, as damaged files go: none may end otherwise than in one line
+        raise ValueError(f"cannot be read ({one_line(error)})") from error
+    isna = pandas.isna
+    return [
+        {name: None if pandas.api.types.is_scalar(v) and isna(v) else v for name, v in row.items()}
+        for row in rows
+    ]
+
+
+def _listed(loaded: object) -> list[object]:
+    if not isinstance(loaded, list):
+        raise ValueError("must be a list of rows with question_id and question")
+    return loaded
+
+
+def _of_objects(loaded: Iterable[object], wanted: Collection[str]) -> Table:
+    columns: dict[str, None] = {}
+    rows: list[Row] = []
+    for number, given in enumerate(loaded, 1):
+        if not isinstance(given, dict):
+            raise ValueError(
+                f"row {number} is no row: it must have names and values, as question_id and question"
+            )
+        header = _header([str(name) for name in given])
+        columns.update(dict.fromkeys(header))
+        _header(list(columns))
+        named = zip(header, given.values(), strict=True)
+        values = {name: _text(value, number, name) for name, value in named if name in wanted}
+        rows.append({name: text for name, text in values.items() if text is not None})
+    return Table(tuple(columns), rows)
+
+
+def _text(value: object, row: int, name: str) -> str | None:
+    """Return a value as text: whole numbers without a point, as tables hold page numbers as floats."""
+    if value is None or isinstance(value, str):
+        return value if value is None else clean_text(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, numbers.Integral):
+        return str(int(value))
+    if isinstance(value, numbers.Real):
+        number = float(value)
+        return str(int(number)) if number.is_integer() and abs(number) < 1e15 else str(value)
+    if isinstance(value, dt.date | Decimal):
+        return str(value)
+    raise ValueError(f"row {row}: its {name} is not a text")
