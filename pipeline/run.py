@@ -33,7 +33,7 @@ def execute(settings: RunSettings) -> Summary:
     from pipeline.asking.windows import windows
     from pipeline.flow import session
 
-    with signals_raise(), session.opened(settings, inputs(settings)) as run:
+    with signals_raise(), session.opened(settings, lambda: inputs(settings)) as run:
         try:
             run.record("running")
             chunks = run.agenda.chunks(run.agenda.outlines())

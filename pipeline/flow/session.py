@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,8 +149,8 @@ class Decided:
     identity: identity.Identity
 
 
-def decide(settings: RunSettings, inputs: Inputs) -> Decided:
-    """Settle what is asked. Raises SettingsError for what cannot be asked of these inputs."""
+def decide(settings: RunSettings) -> Decided:
+    """Settle what is asked. Raises SettingsError for what cannot be asked."""
     asked = questions.questions(settings.task)
     selection = Selection(asked)
     envelope = schema.envelope(settings.task)
@@ -158,16 +158,17 @@ def decide(settings: RunSettings, inputs: Inputs) -> Decided:
     log.info("engine=%s: %s", engine, reason)
     template = prompt.system_prompt_template(settings.model)
     known_as = identity.of(settings, engine, envelope, template)
-    _check_plan(settings, inputs, known_as)
     return Decided(
         len(asked), selection, envelope, schema.field_kinds(settings.task), engine, template, known_as
     )
 
 
 @contextlib.contextmanager
-def opened(settings: RunSettings, inputs: Inputs) -> Iterator[Session]:
+def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Session]:
     """Open all that a run needs, in the order of the flow; raises before any work when it cannot be done."""
-    decided = decide(settings, inputs)
+    decided = decide(settings)
+    inputs = find()
+    _check_plan(settings, inputs, decided.identity)
     unmatched = _check_questions(settings, decided, inputs)
     model = choose.identity(decided.engine, settings.model)
     account = Account(settings, decided.engine, model, decided.identity.settings_hash)

@@ -22,7 +22,7 @@ _FILE_COST_S = 0.01
 def make(settings: RunSettings) -> str:
     """Divide what is left to do into shard.count shards in plan.parquet, and return the plan as a table."""
     of_all = whole(settings)
-    with session.opened(of_all, session.find_inputs(of_all, balance)) as run:
+    with session.opened(of_all, lambda: session.find_inputs(of_all, balance)) as run:
         # What the tasks of an earlier plan left unpublished would be unknown to those of this one.
         if run.tables.layout.has_leftovers:
             run.tables.sink.publish(complete=False)
