@@ -48,8 +48,12 @@ def fit(value: Json, kind: str) -> Json | Problem:
     if kind == "strings":
         wrong = next((item for item in value if item is not None and not isinstance(item, str)), None)
         return value if wrong is None else Problem(f"{_shown(wrong)} in a list is not a text")
+    return _numbers(value)
+
+
+def _numbers(items: list[Json]) -> list[Json] | Problem:
     fitted: list[Json] = []
-    for item in value:
+    for item in items:
         number = None if item is None else _number(item)
         if isinstance(number, Problem):
             return number
