@@ -43,28 +43,26 @@ class Tokens:
     ends: tuple[int, ...]
     joined: tuple[bool, ...]
     """The token belongs to the one before it: a quote can neither begin with it nor end before it."""
+    is_cut: bool = False
+    """The text ends with a hyphen: its last word may go on."""
 
     def find(self, wanted: Tokens) -> Iterator[tuple[int, int]]:
         """Yield where `wanted` stands whole: its first and last token here."""
         count = len(wanted.texts)
-        for first in _positions(self.texts, wanted.texts[0]) if count else ():
+        for first in range(len(self.texts) - count + 1) if count else ():
             end = first + count
             if (
-                self.texts[first:end] == wanted.texts
+                self._holds(wanted, first, end - 1)
                 and not self.joined[first]
                 and not (end < len(self.texts) and self.joined[end])
             ):
                 yield first, end - 1
 
-
-def _positions(texts: tuple[str, ...], wanted: str) -> Iterator[int]:
-    at = -1
-    while True:
-        try:
-            at = texts.index(wanted, at + 1)
-        except ValueError:
-            return
-        yield at
+    def _holds(self, wanted: Tokens, first: int, last: int) -> bool:
+        if wanted.is_cut:
+            ends_so = self.texts[last].startswith(wanted.texts[-1])
+            return ends_so and self.texts[first:last] == wanted.texts[:-1]
+        return self.texts[first] == wanted.texts[0] and self.texts[first : last + 1] == wanted.texts
 
 
 @functools.lru_cache(maxsize=64)
@@ -83,7 +81,8 @@ def tokens(text: str) -> Tokens:
         joined.append(bool(found) and _is_joined(found, match, sorts, text, joined[-1]))
         found.append(match)
     starts, ends = tuple(m.start() for m in found), tuple(m.end() for m in found)
-    return Tokens(tuple(texts), starts, ends, tuple(joined))
+    is_cut = bool(found) and found[-1].lastgroup == "word" and sorts[ends[-1] :].rstrip("WBX") in ("H", "s")
+    return Tokens(tuple(texts), starts, ends, tuple(joined), is_cut)
 
 
 def _plain(match: re.Match[str], text: str) -> str:
@@ -94,6 +93,8 @@ def _plain(match: re.Match[str], text: str) -> str:
     piece = "".join(
         c for c, sort in zip(text[match.start() : match.end()], written, strict=True) if sort not in "XHsWB"
     )
+    if piece.isascii():
+        return piece.lower()
     plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", piece).casefold())
     if kind == "number":
         return "".join(_figure(c) for c in plain)

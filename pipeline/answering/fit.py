@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Mapping
 from decimal import Decimal
 
 import jsonschema
 import referencing
 
-from pipeline.answering.parse import Problem
+from pipeline.answering.parse import EXACT_UP_TO, Problem
 from pipeline.records import Json
 
 _INT64 = range(-(2**63), 2**63)
@@ -47,8 +48,17 @@ def fit(value: Json, kind: str) -> Json | Problem:
     if kind == "strings":
         wrong = next((item for item in value if item is not None and not isinstance(item, str)), None)
         return value if wrong is None else Problem(f"{_shown(wrong)} in a list is not a text")
-    numbers = [None if item is None else _number(item) for item in value]
-    return next((number for number in numbers if isinstance(number, Problem)), value)
+    return _numbers(value)
+
+
+def _numbers(items: list[Json]) -> list[Json] | Problem:
+    fitted: list[Json] = []
+    for item in items:
+        number = None if item is None else _number(item)
+        if isinstance(number, Problem):
+            return number
+        fitted.append(number)
+    return fitted
 
 
 def _integer(value: Json) -> int | Problem:
@@ -64,10 +74,13 @@ def _number(value: Json) -> int | float | Problem:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return Problem(f"{_shown(value)} is not a number")
     try:
-        exact = float(value) == value
+        exact = float(value)
     except OverflowError:
-        exact = False
-    return value if exact else Problem(f"{_shown(value)} is beyond what a float64 holds exactly")
+        exact = math.inf
+    if exact != value:
+        return Problem(f"{_shown(value)} is beyond what a float64 holds exactly")
+    # Arrow takes no integer over 2**53 for a float, not even one that the float holds.
+    return exact if abs(exact) > EXACT_UP_TO else value
 
 
 def _shown(value: Json) -> str:

@@ -13,7 +13,7 @@ from pipeline.records import Json, clean_text
 LONGEST_REPLY_CHARS = 1_000_000
 DEEPEST_NESTING = 64
 _MOST_DIGITS = 400
-_EXACT_UP_TO = 2**53
+EXACT_UP_TO = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _decimal(text: str) -> float:
     if math.isinf(value) or vanished:
         raise ValueError(f"the number {text[:40]} in it is beyond what a float64 holds")
     # A large number with a decimal point is most likely a sum or an identifier: it is kept to the digit.
-    if abs(value) >= _EXACT_UP_TO and Decimal(repr(value)) != Decimal(text):
+    if abs(value) >= EXACT_UP_TO and Decimal(repr(value)) != Decimal(text):
         raise ValueError(f"the number {text[:40]} in it has more digits than a float64 holds")
     return value
 

@@ -12,6 +12,7 @@ from pipeline.answering import reduce
 from pipeline.answering.settle import loops, settle
 from pipeline.records import (
     Answer,
+    Box,
     Cell,
     Chunk,
     Completion,
@@ -275,3 +276,206 @@ def test_a_part_that_stays_bad_is_merged_but_never_passes_for_whole() -> None:
 )
 def test_only_a_text_that_ends_in_a_loop_loops(text: str, endless: bool) -> None:
     assert loops(text) is endless
+
+
+# ---- what a row claims is true ----
+
+LAYER = "The margin was -3 % in 2019, as the board said."
+SURE = {"confidence": 0.9}
+
+
+def judged(completion: Completion, *pages: Page, scope: str = "document", **given: Any) -> Answer:
+    """Return the answer that a completion about these pages becomes."""
+    asked, settled = settle(chunk(*(pages or (page(1, LAYER),)), scope=scope))
+    request, known = settled[0] if settled else (asked[0], completion)
+    return answered(reducer(**given).add(request, known))
+
+
+def test_a_found_quote_of_a_sure_answer_needs_no_review_and_is_in_the_row() -> None:
+    got = judged(reply("-3 %", [1], "margin was -3 % in 2019", **SURE))
+    assert (got.status, got.evidence_found, got.needs_review) == ("ok", True, False)
+    assert got.evidence_quote == "margin was -3 % in 2019"
+
+
+@pytest.mark.parametrize(
+    ("pages", "quote"),
+    [
+        ([1], "margin was 3 % in 2019"),
+        ([99], "invented words"),
+        ([99], "margin was -3 % in 2019"),
+        ([], "margin was -3 % in 2019"),
+        ([1], "%"),
+    ],
+)
+def test_an_invented_quote_is_not_found_and_for_review(pages: list[int], quote: str) -> None:
+    got = judged(reply("x", pages, quote, **SURE))
+    assert (got.evidence_found, got.needs_review, got.evidence_boxes) == (False, True, ())
+
+
+def test_a_page_out_of_range_beside_a_true_one_is_for_review() -> None:
+    got = judged(reply("-3 %", [1, 99], "margin was -3 % in 2019", **SURE))
+    assert (got.evidence_pages, got.evidence_found, got.needs_review) == ((1,), True, True)
+
+
+def test_only_the_envelopes_own_pages_are_evidence() -> None:
+    schema = {"type": "object", "properties": {"page": {"type": "integer"}}}
+    got = judged(Completion('{"page": 1}', "stop", **SURE), envelope=schema, field_kinds={"page": "integer"})
+    assert (got.status, got.fields, got.evidence_pages, got.evidence_found) == ("ok", {"page": 1}, (), None)
+
+
+def test_a_page_keeps_its_number_in_page_scope() -> None:
+    assert judged(
+        reply("x", [7], "as the board said", **SURE), page(7, LAYER), scope="page"
+    ).evidence_pages == (7,)
+
+
+def test_an_answer_that_could_have_been_quoted_and_was_not_is_for_review() -> None:
+    assert judged(reply("x", [1], **SURE)).needs_review
+    assert not judged(reply("x", [1], **SURE), page(1)).needs_review
+
+
+def test_boxes_of_an_engine_that_reads_pages_itself_stand_in_where_no_layer_covers_the_page() -> None:
+    seen = (Box(1, 10, 20, 30, 40), Box(2, 1, 2, 3, 4))
+    got = judged(replace(reply("x", [1], "seen by OCR", **SURE), boxes=seen), page(1), page(2))
+    assert (got.evidence_found, got.evidence_boxes) == (None, seen[:1])
+    got = judged(replace(reply("x", [1], "seen by OCR", **SURE), boxes=seen))
+    assert (got.evidence_found, got.evidence_boxes) == (False, ())
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        reply("x", [1], "as the board said"),
+        reply("x", [1], "as the board said", confidence=0.4),
+        reply("x", [1], "as the board said", confidence=float("nan")),
+        reply(None, [], **SURE),
+        reply(None, [1], "as the board said", **SURE),
+        reply("  ", [1], "as the board said", **SURE),
+        reply("a\ufffdb", [1], "as the board said", **SURE),
+        reply("x", [1], "as the bo\ufffdrd said", **SURE),
+        replace(reply("x", [1], "as the board said", **SURE), finish_reason="stop_token"),
+    ],
+)
+def test_what_is_unsure_empty_or_damaged_is_for_review(completion: Completion) -> None:
+    got = judged(completion)
+    assert (got.status, got.needs_review) == ("ok", True)
+    assert not judged(reply("x", [1], "as the board said", **SURE)).needs_review
+
+
+@pytest.mark.parametrize(
+    ("body", "review"),
+    [
+        ({"a": None, "b": None}, True),
+        ({"a": [], "b": {"c": ""}}, True),
+        ({}, True),
+        ({"a": "\ufffd", "b": 1}, True),
+        ({"a": None, "b": 0}, False),
+        ({"a": False}, False),
+    ],
+)
+def test_a_structured_answer_without_any_value_is_for_review(body: dict[str, Any], review: bool) -> None:
+    given: dict[str, Any] = {"envelope": {"properties": {"a": {}, "b": {}}}, "field_kinds": {"a": "string"}}
+    got = judged(Completion(json.dumps(body, ensure_ascii=False), "stop", **SURE), **given)
+    assert (got.status, got.needs_review) == ("ok", review)
+
+
+def test_an_answer_field_that_is_null_is_no_answer() -> None:
+    given: dict[str, Any] = {"envelope": {"properties": {"a": {}, "b": {}}}, "answer_field": "a"}
+    got = judged(Completion('{"a": null, "b": 5}', "stop", **SURE), **given)
+    assert (got.status, got.answer, got.needs_review) == ("ok", None, True)
+
+
+def test_an_engine_that_is_not_sure_of_a_task_has_all_its_rows_reviewed() -> None:
+    assert judged(reply("x", [1], "as the board said", **SURE), review_all=True).needs_review
+
+
+def test_a_truly_blank_page_is_no_matter_for_review_and_one_with_faint_marks_is() -> None:
+    never = Completion("", "stop")
+    assert not judged(never, page(1, blank=True), scope="page").needs_review
+    got = judged(never, page(1, blank=True, faint=True), scope="page")
+    assert (got.status, got.answer, got.needs_review, got.requests) == ("ok", None, True, 0)
+    shown = page(1, LAYER), page(2, blank=True, faint=True)
+    assert not judged(reply("x", [1], "as the board said", **SURE), *shown).needs_review
+    assert judged(reply("x", [2], **SURE), *shown).needs_review
+
+
+def test_a_quote_from_a_blank_page_is_not_found() -> None:
+    got = judged(reply("x", [2], "as the board said", **SURE), page(1), page(2, blank=True))
+    assert (got.evidence_found, got.needs_review) == (False, True)
+
+
+def tokens(text: str, unsure: str, probability: float) -> Completion:
+    """Return a reply one character a token, sure but for those of one passage."""
+    at = text.index(unsure)
+    sure = [probability if at <= i < at + len(unsure) else 0.99 for i in range(len(text))]
+    return Completion(
+        text, "stop", token_ends=tuple(range(1, len(text) + 1)), token_probabilities=tuple(sure)
+    )
+
+
+def test_one_guess_among_many_sure_tokens_asks_for_a_review() -> None:
+    said = reply("The margin was -3 %, said the board.", [1], "as the board said").text
+    got = judged(tokens(said, "-3", 0.05))
+    assert (got.confidence, got.needs_review) == (0.05, True)
+    got = judged(tokens(said, '"pages"', 0.05))
+    assert (got.confidence, got.needs_review) == (0.99, False)
+
+
+def parts(*runs: Sequence[Page]) -> list[Request]:
+    """Return the requests about the runs of pages of one long document."""
+    (whole,) = chunk(*(page for run in runs for page in run)).requests
+    return [
+        replace(whole, request_id=f"r{place}", pages=tuple(run), position=place, siblings=len(runs))
+        for place, run in enumerate(runs)
+    ]
+
+
+def test_merging_makes_nothing_surer() -> None:
+    made = reducer()
+    one, two = parts([page(1, "Sum 1 is due.")], [page(2, "Sum 2 is due.")])
+    made.add(one, tokens(reply("4711", [1], "Sum 1 is due").text, "4711", 0.2))
+    (merge,) = made.add(two, tokens(reply("4712", [2], "Sum 2 is due").text, "4712", 0.8))  # type: ignore[misc]
+    got = answered(made.add(merge, tokens(reply("4711", [1], "Sum 1 is due").text, "4711", 0.95)))
+    assert (got.evidence_found, got.confidence, got.needs_review) == (True, 0.2, True)
+    assert "4711" in merge.prompt
+
+
+def test_a_quote_over_the_border_of_two_parts_is_found() -> None:
+    made = reducer()
+    texts = ["It begins here, goes on", "for a while and ends there.", "More."]
+    requests = parts(*([page(n, text)] for n, text in enumerate(texts, 1)))
+    said = reply("x", [1], "begins here, goes on for a while", **SURE)
+    made.add(requests[0], said)
+    made.add(requests[1], reply(None, [], **SURE))
+    (merge,) = made.add(requests[2], reply(None, [], **SURE))  # type: ignore[misc]
+    assert answered(made.add(merge, said)).evidence_found is True
+
+
+def test_a_page_that_only_the_merge_cites_is_no_evidence() -> None:
+    made = reducer()
+    runs = ([page(n, f"text {n} of {n}") for n in run] for run in (range(1, 6), range(6, 10)))
+    one, two = parts(*runs)
+    made.add(one, reply("x", [1], "text 1", **SURE))
+    (merge,) = made.add(two, reply(None, [], **SURE))  # type: ignore[misc]
+    got = answered(made.add(merge, reply("x", [3], "invented", **SURE)))
+    assert (got.evidence_found, got.needs_review) == (False, True)
+
+
+def test_a_part_that_was_cut_never_passes_for_whole_though_nothing_is_asked_again() -> None:
+    made = reducer(repair_attempts=0)
+    one, two = (settle(chunk(page(n), siblings=2, position=n - 1))[0][0] for n in (1, 2))
+    made.add(one, CUT)
+    (merge,) = made.add(two, reply("x", [2], **SURE))  # type: ignore[misc]
+    got = answered(made.add(merge, reply("x", [2], **SURE)))
+    assert got.failure is not None
+    assert (got.status, got.failure.code) == ("error", "truncated")
+
+
+def test_of_a_long_document_only_the_texts_near_what_is_cited_are_kept() -> None:
+    made = reducer()
+    shown = [page(n, f"text {n}") for n in range(1, 31)]
+    (request,) = chunk(*shown, siblings=2).requests
+    made.add(request, tokens(reply("x", [10], "text 10").text, "x", 0.5))
+    (pending,) = made._pending.values()
+    assert sorted(pending.pages) == [1, 9, 10, 11, 30]
+    assert all(not reply.token_ends for _, reply in pending.replies)
