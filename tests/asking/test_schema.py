@@ -94,7 +94,8 @@ def test_a_pydantic_model_becomes_a_schema_that_stands_alone() -> None:
     stated = {
         "supplier": "A", "currency": "EUR", "party": {"name": "B"}, "parties": [{"name": "C"}],
         "amount": "1.5", "total": 2, "signed": "2026-03-01", "pet": {"kind": "cat", "lives": 9},
-        "pair": [1, 2.5], "mixed": [1, "x"], "rates": {"a": 1}, "version": "a", "level": 2, "either": 1, "note": [{}],
+        "pair": [1, 2.5], "mixed": [1, "x"], "rates": {"a": 1}, "version": "a", "level": 2, "either": 1,
+        "note": [{}],
     }  # fmt: skip
     validator = jsonschema.Draft202012Validator(made)
     rest = {"pages": [1], "quote": None}
