@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MOST_CHARACTERS = 1 << 16
 """Of a schema as JSON text, its references written out: it is part of every prompt."""
-_MOST_LEVELS = 24
+_MOST_LEVELS = 36
 _OF_NAMES = {"properties", "patternProperties", "dependentSchemas"}
 _OF_LISTS = {"anyOf", "oneOf", "prefixItems"}
 _OF_ONE = {

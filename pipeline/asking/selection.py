@@ -35,7 +35,7 @@ class Selection:
         for index, question in enumerate(self._questions):
             self._add(index, question.document)
         self._prefix_lengths = sorted({len(prefix) for prefix in self._globs})
-        self._of_any = tuple(self._questions[index] for index in self._any)
+        self._of_any = self._most_specific([])
 
     def _add(self, index: int, pattern: str) -> None:
         if not pattern:
@@ -52,8 +52,10 @@ class Selection:
     def of(self, source: str) -> tuple[Question, ...]:
         """Return the questions of a document, in their order; of several with one id, the most specific."""
         hits = list(self._named(source))
-        if not hits:
-            return self._of_any
+        return self._most_specific(hits) if hits else self._of_any
+
+    def _most_specific(self, hits: Sequence[_Hit]) -> tuple[Question, ...]:
+        """Return, of the questions hit and those of any document, one per id; of two equal ones the first."""
         best: dict[str, _Hit] = {}
         for index, rank in sorted([*((index, (_ANY, 0)) for index in self._any), *hits]):
             known = best.get(self._questions[index].question_id)
