@@ -29,6 +29,8 @@ def prepare_worker(worker_memory_mb: int) -> None:
     sys.modules.setdefault("pymupdf.layout", None)  # type: ignore[arg-type]
     _mupdf().TOOLS.mupdf_display_errors(False)
     _mupdf().TOOLS.mupdf_display_warnings(False)
+    # Words then have MuPDF's own boxes, and text and words together cost what the text alone did before.
+    _mupdf().TOOLS.unset_quad_corrections(True)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limit = used + (worker_memory_mb << 20)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -76,8 +78,9 @@ def _render(job: Job, number: int, width_px: int, height_px: int, out: str) -> R
         blank, faint = marks.look(image)
         return Rendered("", Words(), False, blank, faint, time.perf_counter() - begin)
     pixmap, found, scale = _draw(job, changed_ns, number, width_px, height_px)
-    _write(out, width_px, height_px, pixmap.samples_mv)
-    covers = layer.covers(found, _as_array(pixmap), *scale)
+    samples = pixmap.samples_mv
+    _write(out, width_px, height_px, samples)
+    covers = layer.covers(found, samples, width_px, scale)
     blank = faint = False
     if not found.text.strip():
         blank, faint = marks.look(_as_image(pixmap))
@@ -142,12 +145,6 @@ def _draw(
     if (pixmap.width, pixmap.height, pixmap.n) != (width_px, height_px, 3):
         raise Unreadable(f"{job.source}, page {number}: drawn as {pixmap.width} x {pixmap.height} px")
     return pixmap, found, scale
-
-
-def _as_array(pixmap: Any) -> layer.Pixels:
-    import numpy as np
-
-    return np.frombuffer(pixmap.samples_mv, np.uint8).reshape(pixmap.height, pixmap.width, 3)
 
 
 def _as_image(pixmap: Any) -> Image:

@@ -16,6 +16,8 @@ _ALPHABETS = (
 _PLACES = {
     letter: (n, i / len(letters)) for n, letters in enumerate(_ALPHABETS) for i, letter in enumerate(letters)
 }
+_LOOKED_AT = 1000
+"""Characters of a page that are counted, evenly spread."""
 _FEWEST_LETTERS = 60
 _RAREST_MEAN = 0.4
 """Texts lie at 0.21 to 0.33, code and names up to 0.46; shuffled letters at 0.5, a shift by one at 0.46."""
@@ -35,29 +37,47 @@ _COMMON_SHARE = 0.8
 
 def is_written(text: str) -> bool:
     """Tell whether a text layer can be what its page shows; a few words, numbers and part names can."""
-    counts = Counter(text)
+    counts = Counter(text[:: max(len(text) // _LOOKED_AT, 1)])
     return not (_is_strange(text, counts) or _is_cipher(text, counts) or _is_random(counts))
 
 
 def _is_strange(text: str, counts: Counter[str]) -> bool:
     """Tell whether many characters stand for no letter, or stand in words that no one writes."""
-    marks = sum(count for character, count in counts.items() if not character.isspace())
     strange = sum(count for character, count in counts.items() if _says_nothing(character))
-    if any(0x0530 <= ord(character) < 0x1100 for character in counts):
-        strange += sum(len(word) for word in text.split() if _mixes_scripts(word))
-    return strange > _MOST_STRANGE * marks
+    marks = sum(count for character, count in counts.items() if not character.isspace())
+    if strange > _MOST_STRANGE * marks:
+        return True
+    if not any("\u0530" <= character < "\u1100" for character in counts):
+        return False
+    words = text.split()
+    return sum(len(word) for word in words if _mixes_scripts(word)) > _MOST_STRANGE * sum(map(len, words))
 
 
+@functools.lru_cache(maxsize=32_768)
 def _says_nothing(character: str) -> bool:
-    if "\x20" <= character < "\x7f" or character in "\n\r\t":
+    if character.isspace():
         return False
     return character == "\ufffd" or unicodedata.category(character) in ("Co", "Cn", "Cc", "Cs")
 
 
 def _mixes_scripts(word: str) -> bool:
-    """Tell whether letters of the Near East and India stand beside those of another of Unicode's blocks."""
-    blocks = {ord(c) >> 7 for c in word if c.isalpha()}
-    return len(blocks) > 2 and any(0x0530 >> 7 <= block < 0x1100 >> 7 for block in blocks)
+    """Tell whether letters of the Near East or India stand beside letters of a third kind; Latin ones may."""
+    scripts = {_script(character) for character in word} - {0}
+    return len(scripts) > 1 and any(0x0530 >> 7 <= script < 0x1100 >> 7 for script in scripts)
+
+
+@functools.lru_cache(maxsize=32_768)
+def _script(character: str) -> int:
+    """Number the script of a letter, for the most part by Unicode's blocks of 128; 0 for what is in all."""
+    code = ord(character)
+    if code < 0x0100 or not character.isalpha():
+        return 0
+    for first, last in ((0x0100, 0x036F), (0x0370, 0x03FF), (0x0400, 0x052F), (0x0530, 0x05FF), (0x0600, 0x08FF)):
+        if first <= code <= last:
+            return first >> 7
+    if 0xFB1D <= code <= 0xFEFF:
+        return 0  # forms of Hebrew and Arabic letters
+    return 0x2E80 >> 7 if code >= 0x2E80 else code >> 7
 
 
 def _is_cipher(text: str, counts: Counter[str]) -> bool:

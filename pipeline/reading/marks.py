@@ -26,6 +26,8 @@ def look(image: Image) -> tuple[bool, bool]:
     import numpy as np
 
     grey = image.convert("L")
+    if np.ptp(np.asarray(grey)) < 3:
+        return True, False  # most blank pages: nothing at all
     blocks = np.asarray(grey.reduce(8), np.float32)
     if blocks.max() - blocks.min() > 16:
         return False, False
