@@ -72,7 +72,13 @@ def _script(character: str) -> int:
     code = ord(character)
     if code < 0x0100 or not character.isalpha():
         return 0
-    for first, last in ((0x0100, 0x036F), (0x0370, 0x03FF), (0x0400, 0x052F), (0x0530, 0x05FF), (0x0600, 0x08FF)):
+    for first, last in (
+        (0x0100, 0x036F),
+        (0x0370, 0x03FF),
+        (0x0400, 0x052F),
+        (0x0530, 0x05FF),
+        (0x0600, 0x08FF),
+    ):
         if first <= code <= last:
             return first >> 7
     if 0xFB1D <= code <= 0xFEFF:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _STRIP_PX = 64
 _CELL_PX = 4
+_LONG_CELLS = 5
+"""Cells that a word or a line is long; a speck, with what JPEG makes of it, is four at most."""
 _MANY_CELLS = 2000
 """Cells with marks, beyond which nobody need look how they hang together."""
 
@@ -33,14 +35,17 @@ def look(image: Image) -> tuple[bool, bool]:
         return False, False
     levels = np.asarray(grey, np.float32)
     strip = max(_strip_excess(levels), _strip_excess(levels.T))
-    marks = _largest_mark(np.abs(levels - _background(grey)))
-    if strip >= 6 or marks >= 6:
+    deviations = np.abs(levels - _background(grey))
+    longest = _longest_mark(deviations)
+    drawn = np.mean(deviations == 0) > 0.995  # by a program: whatever differs was put there
+    if strip >= 6 or longest >= (3 if drawn else _LONG_CELLS):
         return False, False
-    return True, bool(strip >= 3 or marks >= 3 or _excess(np.abs(blocks - np.median(blocks)), 6.5) >= 4)
+    uneven = _excess(np.abs(blocks - np.median(blocks)), 6.5) >= 4
+    return True, bool(drawn or strip >= 3 or longest >= 3 or uneven)
 
 
 def _excess(deviations: Levels, limit: float) -> float:
-    """Return the largest deviation, or 0 where noise may cause it: within `limit` standard deviations."""
+    """Return the longest deviation, or 0 where noise may cause it: within `limit` standard deviations."""
     import numpy as np
 
     highest = float(deviations.max(initial=0))
@@ -74,8 +79,8 @@ def _background(grey: Image) -> Levels:
     return np.asarray(coarse.resize(grey.size, Image.Resampling.BILINEAR), np.float32)
 
 
-def _largest_mark(deviations: Levels) -> int:
-    """Return over how many cells of 4 x 4 pixels the largest mark stretches."""
+def _longest_mark(deviations: Levels) -> int:
+    """Return how long the longest mark is, in cells of 4 pixels."""
     import numpy as np
 
     threshold = max(8.0, 5 * 1.48 * float(np.median(deviations)))
@@ -85,14 +90,14 @@ def _largest_mark(deviations: Levels) -> int:
     left = {(int(y), int(x)) for y, x in np.argwhere(cells)}
     if len(left) > _MANY_CELLS:
         return len(left)
-    largest = 0
+    longest = 0
     while left:
-        size, waiting = 0, [left.pop()]
+        mark, waiting = set[tuple[int, int]](), [left.pop()]
         while waiting:
             y, x = waiting.pop()
-            size += 1
+            mark.add((y, x))
             near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
             left -= near
             waiting += near
-        largest = max(largest, size)
-    return largest
+        longest = max(longest, *(max(line) - min(line) + 1 for line in zip(*mark, strict=True)))
+    return longest
