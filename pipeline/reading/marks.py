@@ -41,16 +41,21 @@ def look(image: Image) -> tuple[bool, bool]:
     if strip >= 6 or longest >= (3 if drawn else _LONG_CELLS):
         return False, False
     uneven = _excess(np.abs(blocks - np.median(blocks)), 6.5) >= 4
-    return True, bool(drawn or strip >= 3 or longest >= 3 or uneven)
+    return True, bool(drawn or strip >= 3 or longest >= 4 or uneven)
 
 
 def _excess(deviations: Levels, limit: float) -> float:
-    """Return the longest deviation, or 0 where noise may cause it: within `limit` standard deviations."""
+    """Return the largest deviation, or 0 where noise may cause it: within `limit` standard deviations."""
+    highest = float(deviations.max(initial=0))
+    return highest if highest > limit * _noise(deviations) else 0.0
+
+
+def _noise(deviations: Levels) -> float:
+    """Estimate the standard deviation of noise from its absolute values, whatever few marks lie in it."""
     import numpy as np
 
-    highest = float(deviations.max(initial=0))
-    # The median of absolute deviations, times 1.48, is the standard deviation of noise, whatever lies in it.
-    return highest if highest > limit * 1.48 * float(np.median(deviations)) else 0.0
+    # By the median, or by the mean where JPEG has made most deviations zero; as of a normal distribution.
+    return max(1.48 * float(np.median(deviations)), 1.25 * float(deviations.mean()))
 
 
 def _strip_excess(levels: Levels, distance: int = 4) -> float:
@@ -83,7 +88,7 @@ def _longest_mark(deviations: Levels) -> int:
     """Return how long the longest mark is, in cells of 4 pixels."""
     import numpy as np
 
-    threshold = max(8.0, 5 * 1.48 * float(np.median(deviations)))
+    threshold = max(8.0, 5 * _noise(deviations))
     height, width = (side // _CELL_PX for side in deviations.shape)
     inked = deviations[: height * _CELL_PX, : width * _CELL_PX] >= threshold
     cells = inked.reshape(height, _CELL_PX, width, _CELL_PX).any(axis=(1, 3))
