@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import Corrupt, DocumentError, Empty, Encrypted, Unreadable
-from pipeline.reading import images, layer, marks
+from pipeline.reading import images, layer, marks, pagetree
 from pipeline.reading.job import Geometry as Geometry
 from pipeline.reading.job import Job as Job
 from pipeline.reading.job import Rendered as Rendered
@@ -29,6 +29,8 @@ def prepare_worker(worker_memory_mb: int) -> None:
     sys.modules.setdefault("pymupdf.layout", None)  # type: ignore[arg-type]
     _mupdf().TOOLS.mupdf_display_errors(False)
     _mupdf().TOOLS.mupdf_display_warnings(False)
+    # Words then have MuPDF's own boxes, and text and words together cost what the text alone did before.
+    _mupdf().TOOLS.unset_quad_corrections(True)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limit = used + (worker_memory_mb << 20)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -46,13 +48,20 @@ def inspect(job: Job, geometry: Geometry) -> list[tuple[int, int]]:
     if job.kind in images.IMAGE_KINDS:
         return images.sizes(job, geometry)
     document = _open(job, changed_ns)
-    sizes = []
-    for index in range(document.page_count):
+    return [_size(job, document, index, geometry) for index in range(document.page_count)]
+
+
+def _size(job: Job, document: Any, index: int, geometry: Geometry) -> tuple[int, int]:
+    mupdf = _mupdf()
+    try:
         rect = document.load_page(index).rect
-        if rect.is_empty or rect.is_infinite:
-            raise Corrupt(f"{job.source}: page {index + 1} has no area; repair the file")
-        sizes.append(geometry.fit(rect.width, rect.height, enlarge=True))
-    return sizes
+    except mupdf.mupdf.FzErrorSystem as error:
+        raise MemoryError(first_line(error)) from None
+    except (mupdf.mupdf.FzErrorBase, RuntimeError, ValueError):
+        return geometry.fit(1, 1, enlarge=False)  # drawing says what is wrong, and costs this page alone
+    if rect.is_empty or rect.is_infinite:
+        raise Corrupt(f"{job.source}: page {index + 1} has no area; repair the file")
+    return geometry.fit(rect.width, rect.height, enlarge=True)
 
 
 def render_run(job: Job, wanted: list[tuple[int, int, int, str]]) -> list[Rendered | DocumentError]:
@@ -76,8 +85,9 @@ def _render(job: Job, number: int, width_px: int, height_px: int, out: str) -> R
         blank, faint = marks.look(image)
         return Rendered("", Words(), False, blank, faint, time.perf_counter() - begin)
     pixmap, found, scale = _draw(job, changed_ns, number, width_px, height_px)
-    _write(out, width_px, height_px, pixmap.samples_mv)
-    covers = layer.covers(found, _as_array(pixmap), *scale)
+    samples = pixmap.samples_mv
+    _write(out, width_px, height_px, samples)
+    covers = layer.covers(found, samples, width_px, scale)
     blank = faint = False
     if not found.text.strip():
         blank, faint = marks.look(_as_image(pixmap))
@@ -116,11 +126,20 @@ def _open(job: Job, changed_ns: int) -> Any:
     if document.needs_pass and not (job.password and document.authenticate(job.password)):
         hint = "the password given is wrong" if job.password else "needs a password"
         raise Encrypted(f"{job.source}: {hint}; give it with raster.password=… or raster.passwords=FILE.csv")
-    if document.page_count == 0:
-        if getattr(document, "is_repaired", False):
-            raise Corrupt(f"{job.source}: no page could be recovered; the file is damaged, fetch it again")
-        raise Empty(f"{job.source}: has no pages")
-    return document
+    try:
+        return document if pagetree.is_sound(document) else _with_pages_that_are_there(job, document)
+    except mupdf.mupdf.FzErrorSystem as error:
+        raise MemoryError(first_line(error)) from None
+
+
+def _with_pages_that_are_there(job: Job, document: Any) -> Any:
+    """Return a PDF with the pages that can be found. Raises Corrupt or Empty when there is none."""
+    data = pagetree.rebuilt(document) if document.is_pdf else None
+    if data is not None:
+        return _mupdf().open(stream=data, filetype="pdf")
+    if getattr(document, "is_repaired", False):
+        raise Corrupt(f"{job.source}: no page could be recovered; the file is damaged, fetch it again")
+    raise Empty(f"{job.source}: has no pages")
 
 
 def _draw(
@@ -142,12 +161,6 @@ def _draw(
     if (pixmap.width, pixmap.height, pixmap.n) != (width_px, height_px, 3):
         raise Unreadable(f"{job.source}, page {number}: drawn as {pixmap.width} x {pixmap.height} px")
     return pixmap, found, scale
-
-
-def _as_array(pixmap: Any) -> layer.Pixels:
-    import numpy as np
-
-    return np.frombuffer(pixmap.samples_mv, np.uint8).reshape(pixmap.height, pixmap.width, 3)
 
 
 def _as_image(pixmap: Any) -> Image:

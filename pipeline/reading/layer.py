@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from array import array
+import math
+import struct
 from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,11 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Pixels = NDArray[np.uint8]
-
 Rectangle = tuple[float, float, float, float]
 
-_LOOKED_AT = 32
+_LOOKED_AT = 16
 """Words of a page whose places are looked at for ink."""
 _VISIBLE = 12
 """Levels of grey by which ink differs from what is under it."""
@@ -43,7 +42,7 @@ def read(content: Any) -> Layer:
     textpage: Any = pymupdf.TextPage(content.get_textpage(keep))  # type: ignore[no-untyped-call]
     found = textpage.extractWORDS()
     # A tuple a word is much to make and to send: the corners go as one block of bytes.
-    corners = array("f", chain.from_iterable(map(itemgetter(0, 1, 2, 3), found))).tobytes()
+    corners = struct.pack(f"{4 * len(found)}f", *chain.from_iterable(map(itemgetter(0, 1, 2, 3), found)))
     texts = tuple(map(itemgetter(4), found))
     raw = textpage.extractText()
     text = clean_text(raw)
@@ -65,64 +64,76 @@ def _pictures(textpage: Any) -> list[Rectangle]:
     return found
 
 
-def covers(layer: Layer, pixels: Pixels, scale_x: float, scale_y: float) -> bool:
-    """Tell whether a text layer holds what its page, drawn as `pixels` (height, width, 3), shows.
+def covers(layer: Layer, samples: memoryview, width_px: int, scale: tuple[float, float]) -> bool:
+    """Tell whether a text layer holds what its page, drawn as RGB `samples`, shows.
 
     It does not where it is a cipher, where its words stand on nothing, and where it is a stamp, a header or a
-    page number on a scan.
+    page number on a scan. `scale`: pixels per point across and down.
     """
-    import numpy as np
-
     if not layer.words.texts or not letters.is_written(layer.text):
         return False
-    scale = np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
-    boxes = np.frombuffer(layer.words.corners, np.float32).reshape(-1, 4) * scale
-    if not _is_seen(boxes, pixels):
+    if not _is_seen(layer.words, samples, width_px, scale):
         return False
-    return not layer.pictures or not _is_stamp(boxes, np.array(layer.pictures, np.float32) * scale, pixels)
+    return not layer.pictures or not _is_stamp(layer, samples, width_px, scale)
 
 
-def _is_seen(boxes: NDArray[np.float32], pixels: Pixels) -> bool:
+def _is_seen(words: Words, samples: memoryview, width_px: int, scale: tuple[float, float]) -> bool:
     """Tell whether there is ink where most of some words are said to be."""
-    sample = boxes[:: max(len(boxes) // _LOOKED_AT, 1)]
-    seen = 0
-    for x0, y0, x1, y1 in sample.clip(0).astype(int).tolist():
-        under = pixels[y0 : y1 + 1, x0 : x1 + 1]
-        # Green is most of what one sees; of an ink that only the others show, they are looked at in turn.
-        seen += any(
-            under.size and int(under[:, :, color].max()) - int(under[:, :, color].min()) >= _VISIBLE
-            for color in (1, 0, 2)
-        )
-    return 2 * seen >= len(sample)
+    chosen = range(0, len(words.texts), max(len(words.texts) // _LOOKED_AT, 1))
+    seen = sum(_has_ink(words.place(index), samples, width_px, scale) for index in chosen)
+    return 2 * seen >= len(chosen)
 
 
-def _is_stamp(boxes: NDArray[np.float32], pictures: NDArray[np.float32], pixels: Pixels) -> bool:
-    """Tell whether most of what there is to see lies in pictures, and no words are there."""
-    edges = _edges(pixels)
-    pictured, worded = _painted(pictures, edges.shape), _painted(boxes, edges.shape)
-    area = pictured.mean()
-    if area < 0.1:
+def _has_ink(
+    place: tuple[float, float, float, float], samples: memoryview, width_px: int, scale: tuple[float, float]
+) -> bool:
+    """Tell whether the pixels of some lines through a rectangle differ."""
+    if not all(map(math.isfinite, place)):
         return False
-    unread = (edges & pictured & ~worded).sum()
-    return bool(unread > (0.5 if area >= 0.5 else 0.8) * edges.sum())
+    x0, y0, x1, y1 = place
+    left, right = max(int(x0 * scale[0]), 0), min(int(x1 * scale[0]) + 1, width_px)
+    lines = {int((y0 + part * (y1 - y0)) * scale[1]) for part in (0.3, 0.5, 0.7, 0.9)}
+    starts = [3 * width_px * line for line in lines if line >= 0]
+    # Green is most of what one sees; red and blue are looked at where it shows nothing.
+    for color in (1, 0, 2):
+        rows = [samples[at + 3 * left + color : at + 3 * max(left, right) : 3] for at in starts]
+        levels = b"".join([row.tobytes() for row in rows])
+        if levels and max(levels) - min(levels) >= _VISIBLE:
+            return True
+    return False
 
 
-def _edges(pixels: Pixels) -> NDArray[np.bool_]:
+def _is_stamp(layer: Layer, samples: memoryview, width_px: int, scale: tuple[float, float]) -> bool:
+    """Tell whether most of what there is to see lies in pictures, and no words are there."""
+    import numpy as np
+
+    edges = _edges(np.frombuffer(samples, np.uint8).reshape(-1, width_px, 3))
+    to_cells = np.array([*scale, *scale], np.float32) / np.float32(_CELL_PX)
+    places = np.frombuffer(layer.words.corners, np.float32).reshape(-1, 4)
+    pictured = _painted(np.array(layer.pictures, np.float32) * to_cells, edges.shape)
+    worded = _painted(places * to_cells, edges.shape)
+    unread = float((edges & pictured & ~worded).sum()) / max(float(edges.sum()), 1)
+    area = float(pictured.mean())
+    return area >= 0.1 and unread > (0.5 if area >= 0.5 else 0.8)
+
+
+def _edges(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return a map of the cells of 4 x 4 pixels that have an edge."""
     import numpy as np
 
-    height, width = (side // _CELL_PX * _CELL_PX for side in pixels.shape[:2])
-    cells = pixels[:height, :width, 1].reshape(height // _CELL_PX, _CELL_PX, width // _CELL_PX, _CELL_PX)
-    rows = [cells[:, n] for n in range(_CELL_PX)]
+    height, width = (side // _CELL_PX for side in pixels.shape[:2])
+    whole = pixels[: height * _CELL_PX, : width * _CELL_PX, 1]
+    cells = whole.reshape(height, _CELL_PX, width, _CELL_PX)
+    rows = [cells[:, row] for row in range(_CELL_PX)]
     high, low = functools.reduce(np.maximum, rows), functools.reduce(np.minimum, rows)
     return np.asarray(high.max(axis=2) - low.min(axis=2) > _EDGE)
 
 
-def _painted(boxes: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return a map of the cells that any of some rectangles, in pixels, touches."""
+def _painted(boxes: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return a map of the cells that any of some rectangles, in cells, touches."""
     import numpy as np
 
     painted = np.zeros(shape, bool)
-    for x0, y0, x1, y1 in (boxes.clip(0, 1e6) / _CELL_PX).astype(int).tolist():
+    for x0, y0, x1, y1 in np.nan_to_num(boxes).clip(0, 1e6).astype(int).tolist():
         painted[y0 : y1 + 1, x0 : x1 + 1] = True
     return painted

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _STRIP_PX = 64
 _CELL_PX = 4
+_LONG_CELLS = 5
+"""Cells that a word or a line is long; a speck, with what JPEG makes of it, is four at most."""
 _MANY_CELLS = 2000
 """Cells with marks, beyond which nobody need look how they hang together."""
 
@@ -26,24 +28,34 @@ def look(image: Image) -> tuple[bool, bool]:
     import numpy as np
 
     grey = image.convert("L")
+    if np.ptp(np.asarray(grey)) < 3:
+        return True, False  # most blank pages: nothing at all
     blocks = np.asarray(grey.reduce(8), np.float32)
     if blocks.max() - blocks.min() > 16:
         return False, False
     levels = np.asarray(grey, np.float32)
     strip = max(_strip_excess(levels), _strip_excess(levels.T))
-    marks = _largest_mark(np.abs(levels - _background(grey)))
-    if strip >= 6 or marks >= 6:
+    deviations = np.abs(levels - _background(grey))
+    longest = _longest_mark(deviations)
+    drawn = np.mean(deviations == 0) > 0.995  # by a program: whatever differs was put there
+    if strip >= 6 or longest >= (3 if drawn else _LONG_CELLS):
         return False, False
-    return True, bool(strip >= 3 or marks >= 3 or _excess(np.abs(blocks - np.median(blocks)), 6.5) >= 4)
+    uneven = _excess(np.abs(blocks - np.median(blocks)), 6.5) >= 4
+    return True, bool(drawn or strip >= 3 or longest >= 4 or uneven)
 
 
 def _excess(deviations: Levels, limit: float) -> float:
     """Return the largest deviation, or 0 where noise may cause it: within `limit` standard deviations."""
+    highest = float(deviations.max(initial=0))
+    return highest if highest > limit * _noise(deviations) else 0.0
+
+
+def _noise(deviations: Levels) -> float:
+    """Estimate the standard deviation of noise from its absolute values, whatever few marks lie in it."""
     import numpy as np
 
-    highest = float(deviations.max(initial=0))
-    # The median of absolute deviations, times 1.48, is the standard deviation of noise, whatever lies in it.
-    return highest if highest > limit * 1.48 * float(np.median(deviations)) else 0.0
+    # By the median, or by the mean where JPEG has made most deviations zero; as of a normal distribution.
+    return max(1.48 * float(np.median(deviations)), 1.25 * float(deviations.mean()))
 
 
 def _strip_excess(levels: Levels, distance: int = 4) -> float:
@@ -72,25 +84,25 @@ def _background(grey: Image) -> Levels:
     return np.asarray(coarse.resize(grey.size, Image.Resampling.BILINEAR), np.float32)
 
 
-def _largest_mark(deviations: Levels) -> int:
-    """Return over how many cells of 4 x 4 pixels the largest mark stretches."""
+def _longest_mark(deviations: Levels) -> int:
+    """Return how long the longest mark is, in cells of 4 pixels."""
     import numpy as np
 
-    threshold = max(8.0, 5 * 1.48 * float(np.median(deviations)))
+    threshold = max(8.0, 5 * _noise(deviations))
     height, width = (side // _CELL_PX for side in deviations.shape)
     inked = deviations[: height * _CELL_PX, : width * _CELL_PX] >= threshold
     cells = inked.reshape(height, _CELL_PX, width, _CELL_PX).any(axis=(1, 3))
     left = {(int(y), int(x)) for y, x in np.argwhere(cells)}
     if len(left) > _MANY_CELLS:
         return len(left)
-    largest = 0
+    longest = 0
     while left:
-        size, waiting = 0, [left.pop()]
+        mark, waiting = set[tuple[int, int]](), [left.pop()]
         while waiting:
             y, x = waiting.pop()
-            size += 1
+            mark.add((y, x))
             near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
             left -= near
             waiting += near
-        largest = max(largest, size)
-    return largest
+        longest = max(longest, *(max(line) - min(line) + 1 for line in zip(*mark, strict=True)))
+    return longest

@@ -45,8 +45,8 @@ def make(folder: Path) -> None:
 def sweep(folder: Path) -> None:
     """Delete what dead runs of this user have left beside `folder`.
 
-    What an earlier run with the same output left is deleted in any case: this run holds the output's lock,
-    and one that lost it and does not know yet must not find this run's images.
+    What an earlier run with the same output has left is deleted in any case: this run holds the output's
+    lock, and one that has lost it without knowing must not find this run's images.
     """
     same_output = folder.name.rpartition("-")[0]
     for other in sorted(folder.parent.glob("*-*")):

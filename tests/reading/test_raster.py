@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import json
+import os
+import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
@@ -10,6 +16,7 @@ from conftest import SAMPLES
 from PIL import Image, ImageDraw
 
 from pipeline.config import RasterSettings, ShardSettings, SourceSettings
+from pipeline.owner import this_process
 from pipeline.reading import draw, raster, source
 from pipeline.records import Chunk, Outline, Page, Subject
 from pipeline.sharding.balance import balance
@@ -203,3 +210,131 @@ def test_a_worker_that_is_killed_is_replaced(make_pdf: Callable[..., Path], tmp_
     assert [page.number for page in rest] == list(range(21, 61))
     assert all(page.failure is None or page.failure.code == "render_crashed" for page in rest)
     assert sum(page.failure is None for page in rest) >= 39
+
+
+def test_two_names_of_the_same_bytes_never_share_an_image(
+    rasterizer: raster.Rasterizer, make_pdf: Callable[..., Path]
+) -> None:
+    path = make_pdf("in/a.pdf", "Page 1", "Page 2")
+    (path.parent / "b.pdf").write_bytes(path.read_bytes())
+    found = outlines(rasterizer, path.parent)
+    stream = rasterizer.render([[chunk(found["a.pdf"])], [chunk(found["b.pdf"])]])
+    first, second = next(stream), next(stream)
+    rasterizer.release(first)
+    assert not any(page.image.exists() for page in first[0].pages if page.image)
+    assert all(page.image is not None and page.image.exists() for page in second[0].pages)
+    rasterizer.release(second)
+    assert [left.name for left in rasterizer.scratch.iterdir()] == ["owner.json"]
+
+
+def test_a_page_that_fails_leaves_no_image_behind(tmp_path: Path) -> None:
+    image = Image.effect_noise((300, 300), 80)
+    image.save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
+    with raster.Rasterizer(settings(), GEOMETRY, tmp_path / "scratch") as opened:
+        (page,) = render(opened, outlines(opened, tmp_path)["a.png"])
+        assert page.failure is not None and page.image is None
+        assert [left.name for left in opened.scratch.iterdir()] == ["owner.json"]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o277])
+def test_page_images_are_for_this_user_alone(
+    make_pdf: Callable[..., Path], tmp_path: Path, umask: int
+) -> None:
+    path = make_pdf("in/a.pdf", "secret")
+    before = os.umask(umask)
+    try:
+        with raster.Rasterizer(settings(), GEOMETRY, tmp_path / "scratch") as opened:
+            page = only(opened, path)
+            assert page.image is not None
+            modes = [stat.S_IMODE(p.stat().st_mode) for p in (opened.scratch, page.image)]
+    finally:
+        os.umask(before)
+    assert modes == [0o700, 0o600]
+
+
+def test_folders_of_dead_runs_are_swept_by_any_later_run_and_no_others(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    mine = this_process()
+    owners = {
+        "docbatch-aa-dead": replace(mine, pid=dead.pid, started=0),
+        "docbatch-bb-living": mine,
+        "docbatch-cc-rebooted": replace(mine, boot="another"),
+        "docbatch-dd-elsewhere": replace(mine, host="elsewhere", boot="another", job=None),
+        "docbatch-ee-unsaid": None,
+        "docbatch-ff-0": mine,
+        "other-dead": replace(mine, pid=dead.pid, started=0),
+    }
+    dead.wait()
+    for name, owner in owners.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.ppm").touch()
+        if owner is not None:
+            (tmp_path / name / "owner.json").write_text(json.dumps(asdict(owner)))
+    (tmp_path / "docbatch-link-x").symlink_to(tmp_path / "other-dead")
+    with raster.Rasterizer(settings(), GEOMETRY, tmp_path / "docbatch-ff-1"):
+        left = {p.name for p in tmp_path.iterdir()}
+    assert left == {
+        "docbatch-bb-living", "docbatch-dd-elsewhere", "docbatch-ee-unsaid", "docbatch-ff-1",
+        "docbatch-link-x", "other-dead",
+    }  # fmt: skip
+
+
+def test_a_file_that_becomes_a_pipe_or_vanishes_before_it_is_drawn_is_an_error(
+    rasterizer: raster.Rasterizer, make_pdf: Callable[..., Path]
+) -> None:
+    for name in ("a.pdf", "b.pdf"):
+        make_pdf(f"in/{name}", name)
+    path = make_pdf("in/c.pdf", "c")
+    found = outlines(rasterizer, path.parent)
+    (path.parent / "a.pdf").unlink()
+    (path.parent / "b.pdf").unlink()
+    os.mkfifo(path.parent / "b.pdf")
+    codes = {
+        name: page.failure.code if page.failure else "ok"
+        for name, outline in found.items()
+        for page in render(rasterizer, outline)
+    }
+    assert codes == {"a.pdf": "unreadable", "b.pdf": "unreadable", "c.pdf": "ok"}
+
+
+def tree(kids: str, count: int) -> bytes:
+    """Write a PDF with three pages, objects 3 to 5, whose tree says what it is told to."""
+    page = "<</Type/Page/Parent 2 0 R/Contents 6 0 R>>"
+    root = f"<</Type/Pages/MediaBox[0 0 300 200]/Kids[{kids}]/Count {count}>>"
+    stream = "<</Length 17>>stream\n0 0 m 100 100 l S\nendstream"
+    data, places = b"%PDF-1.4\n", []
+    for number, body in enumerate(["<</Type/Catalog/Pages 2 0 R>>", root, page, page, page, stream], 1):
+        places.append(len(data))
+        data += f"{number} 0 obj\n{body}\nendobj\n".encode()
+    table = "".join(f"{place:010} 00000 n \n" for place in places)
+    head = f"xref\n0 7\n0000000000 65535 f \n{table}trailer<</Size 7/Root 1 0 R>>\n"
+    return data + f"{head}startxref\n{len(data)}\n%%EOF".encode()
+
+
+ALL = "3 0 R 4 0 R 5 0 R"
+
+
+@pytest.mark.parametrize(
+    ("kids", "count", "expected"),
+    [
+        (ALL, 3, "ok ok ok"), (ALL, 5, "ok ok ok"), (ALL, 1, "ok ok ok"), (ALL, 0, "ok ok ok"),
+        (ALL, -7, "ok ok ok"), (ALL, 10**9, "ok ok ok"), ("3 0 R 2 0 R 4 0 R 5 0 R", 4, "ok ok ok"),
+        ("3 0 R 4 0 R null", 3, "ok ok"), ("3 0 R null 5 0 R", 3, "ok unreadable ok"),
+    ],
+)  # fmt: skip
+def test_the_pages_of_a_page_tree_that_lies_are_read(
+    rasterizer: raster.Rasterizer, tmp_path: Path, kids: str, count: int, expected: str
+) -> None:
+    (tmp_path / "a.pdf").write_bytes(tree(kids, count))
+    pages = render(rasterizer, outlines(rasterizer, tmp_path / "a.pdf")["a.pdf"])
+    assert " ".join(page.failure.code if page.failure else "ok" for page in pages) == expected
+    drawn = [page for page in pages if page.failure is None]
+    assert all((page.width_px, page.height_px, page.blank) == (1024, 688, False) for page in drawn)
+
+
+def test_a_document_without_a_page_is_empty(rasterizer: raster.Rasterizer, tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(tree("", 0))
+    failure = outlines(rasterizer, tmp_path / "a.pdf")["a.pdf"].failure
+    assert failure is not None and failure.code == "empty"
