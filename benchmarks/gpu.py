@@ -32,14 +32,16 @@ from typing import Any
 
 import pymupdf
 
-from pipeline.asking import windows
+from pipeline.asking import tokens, windows
 from pipeline.config import ModelSettings, RunSettings
-from pipeline.engines import base, prefix_gate
+from pipeline.engines import base, choose, prefix_gate
 from pipeline.engines.vllm import engine as vllm
 from pipeline.engines.vllm import host as vllm_host
-from pipeline.engines.vllm import replica
+from pipeline.engines.vllm.backlog import Work
 from pipeline.engines.vllm.messages import Prompt
+from pipeline.engines.vllm.translate import write_prompt
 from pipeline.flow.session import Assembly
+from pipeline.reading import language
 from pipeline.records import Chunk, Request
 from pipeline.run import compose_settings, execute
 from pipeline.sharding.plan import prefill_flops
@@ -134,7 +136,7 @@ class Benchmark:
                 )
         Path(os.environ["BENCHMARK_PLAN"]).write_bytes(pickle.dumps(plan))
         vllm_host.main = measuring_host  # type: ignore[assignment]
-        with vllm.VllmEngine(settings.engine, self.brief(settings)) as engine:
+        with vllm.VllmEngine(settings.engine, self.context(settings)) as engine:
             self.results["cache_tokens"] = engine._replicas[0].cache_tokens
             self.bare(plan)
             if "questions" in self.given.measure:
@@ -173,10 +175,18 @@ class Benchmark:
             ),
         )
 
-    def brief(self, settings: RunSettings) -> base.Brief:
+    def context(self, settings: RunSettings) -> base.EngineContext:
         with Assembly(settings) as run:
-            log = self.given.out.parent / f"{self.given.out.stem}-engine-{{}}.log"
-            return base.Brief(settings.model, run._envelope, run._system, WRITTEN, self.scratch, log)
+            return base.EngineContext(
+                model=settings.model,
+                envelope=run._envelope,
+                system_prompt=run._system,
+                max_output_tokens=WRITTEN,
+                scratch=self.scratch,
+                log=self.given.out.parent / f"{self.given.out.stem}-engine-{{}}.log",
+                adapt_tokenizer=tokens.skip_pixels,
+                detect_language=language.detect_language,
+            )
 
     def folder(self, name: str, size: int, count: int) -> Path:
         """Write `count` PDFs of `size` pages each, with pages that no other has."""
@@ -214,7 +224,7 @@ class Benchmark:
         """Return prompts with their tokens, as the pipeline writes them."""
         requests = [r for chunk in self.rendered(name, size, count) for r in chunk.requests]
         engine = self.settings("main", self.folder("none", 1, 1)).engine
-        return [(replica.write_prompt(replica.Work(r, 0, 0), engine), r.prompt_tokens) for r in requests]
+        return [(write_prompt(Work(r, 0, 0), engine), r.prompt_tokens) for r in requests]
 
     # ---- what is measured ----
 
@@ -269,7 +279,7 @@ class Benchmark:
     def pipeline(self, engine: vllm.VllmEngine, plan: dict[str, Any]) -> None:
         rows: list[dict[str, Any]] = []
         borrowed = Borrowed(engine)
-        base.build = lambda name, settings, brief: borrowed  # type: ignore[assignment, return-value]
+        choose.build = lambda name, settings, context: borrowed  # type: ignore[assignment, return-value]
         for size in self.given.pipeline_sizes:
             count = max(1, self.given.pipeline_pages // size)
             settings = self.settings(f"run{size}", self.folder(f"run{size}", size, count))

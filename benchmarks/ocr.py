@@ -18,7 +18,7 @@ from pathlib import Path
 import pymupdf
 from rapidfuzz.distance import Levenshtein
 
-from pipeline.engines.embedded.engine import _ocr
+from pipeline.engines.embedded.ocr import read_image
 from pipeline.reading.draw import Geometry
 
 # One page of running text, in one column, of each language of the corpus.
@@ -42,7 +42,7 @@ def read(page: pymupdf.Page) -> str:
     with tempfile.NamedTemporaryFile(suffix=".png") as file:
         scale = pymupdf.Matrix(width / page.rect.width, height / page.rect.height)
         page.get_pixmap(matrix=scale, alpha=False).save(file.name)
-        return _ocr(file.name)
+        return "\n".join(line.text for line in read_image(file.name))
 
 
 def main() -> None:

@@ -31,7 +31,6 @@ HOMES = {
     "mistral_common": {"asking.tokens"},
     "pyarrow": {"tables", "sharding.shards"},
     "rapidocr": {"engines.embedded"},
-    "bm25s": {"engines.embedded"},
     "hydra": {"command", "run"},
     "omegaconf": {"command", "run"},
     "pebble": {"workers", "reading.raster"},

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from pipeline.config import ModelSettings
-from pipeline.records import Completion, Request
+from pipeline.records import Completion, Json, Request
 
 
 class Engine(Protocol):
@@ -41,7 +41,7 @@ class EngineContext:
     """What an engine has to know of the run, and the functions of other stages that it calls."""
 
     model: ModelSettings
-    envelope: dict[str, Any] | None
+    envelope: dict[str, Json] | None
     """JSON schema of a reply; None for tasks that want plain text."""
     system_prompt: str
     max_output_tokens: int

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.config import EngineSettings, ModelSettings
 from pipeline.engines.base import Engine, EngineContext
+from pipeline.engines.embedded import limits
 from pipeline.engines.vllm import preflight
 from pipeline.errors import SettingsError
+from pipeline.records import Json
 
 ENGINES = ("auto", "vllm", "embedded")
 REPLIES = {"vllm": 1, "embedded": 2}
@@ -39,6 +42,11 @@ def _why_not_vllm(engine: EngineSettings, model: ModelSettings) -> str | None:
 def identity(name: str, model: ModelSettings) -> str:
     """Return whose words the answers of an engine are: the `model` column."""
     return "embedded-reader" if name == "embedded" else model.name
+
+
+def is_unsure_of(name: str, envelope: Mapping[str, Json] | None) -> bool:
+    """Tell whether every answer of an engine under this schema of replies is for review."""
+    return name == "embedded" and limits.is_unsure_of(envelope)
 
 
 def build(name: str, settings: EngineSettings, context: EngineContext) -> Engine:

@@ -262,7 +262,7 @@ def _reducer(settings: RunSettings, decided: Decided, writer: Writer) -> Reducer
         room_tokens=prompt_room(settings),
         repair_attempts=0 if decided.engine == "embedded" else settings.engine.repair_attempts,
         field_kinds=decided.field_kinds,
-        review_all=False,
+        review_all=choose.is_unsure_of(decided.engine, decided.envelope),
     )
 
 

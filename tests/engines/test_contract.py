@@ -31,7 +31,7 @@ class TestEmbedded(EngineContract, InOrder):
     @pytest.fixture
     def bench(self, compose: Callable[..., RunSettings], tmp_path: Path) -> Iterator[ContractBench]:
         settings = compose("input=.", "task=qa", "task.question='?'")
-        with EmbeddedEngine(settings.engine, engine_context(settings, tmp_path)) as engine:
+        with EmbeddedEngine(settings.engine.embedded, engine_context(settings, tmp_path)) as engine:
             yield bench_of(engine, tmp_path)
 
 
@@ -47,7 +47,7 @@ class TestVllmWithAScriptedProcess(EngineContract, InOrder):
         launch = Launch({}, Sampling("", 16, None, 0, 0), None, tmp_path / "engine-0.log", print)
         monkeypatch.setattr(vllm, "launches", lambda *_: [launch])
         settings = compose("input=.", "engine=vllm", "task=transcribe")
-        with vllm.VllmEngine(settings.engine, engine_context(settings, tmp_path)) as engine:
+        with vllm.VllmEngine(settings.engine.vllm, engine_context(settings, tmp_path)) as engine:
             yield bench_of(engine, tmp_path)
 
 

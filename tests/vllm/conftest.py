@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import runpy
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +25,7 @@ from pipeline.reading import language
 from pipeline.records import Cell, Completion, Document, Page, Question, Request, Subject
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "engines"))  # the contract that every engine passes
 # In every process that vLLM starts: the shim for torchvision, and this folder's scheduler.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE / "shim"), str(HERE), os.environ.get("PYTHONPATH", "")])
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
@@ -74,20 +77,24 @@ class Bench(SimpleNamespace):
 
     def request(self, name: str, pages: list[Page], question: str, scope: str = "document") -> Request:
         """Write a request and count its tokens as the pipeline does."""
+        pages = [replace(page, label=prompt.label(page, scope)) for page in pages]
         subject = Subject(scope, "a.pdf", "id", tuple(pages), len(pages))
         asked = Question(name, question)
         text = prompt.ask(asked, self.settings.task, schema.envelope(self.settings.task))
-        counted = self.counter.text(text) + self.counter.overhead
-        for each in pages:
-            counted += self.counter.text(prompt.label(each, scope))
-            counted += self.counter.image(each.width_px, each.height_px)
-        if not pages:
-            counted = self.counter.merge(text)
+        counted = self.count(pages, text)
         return Request(name, Cell(name, subject, asked), "ask", tuple(pages), text, counted)
 
-    def answer(self, *requests: Request, turn: int = 0) -> dict[str, Completion]:
+    def count(self, pages: Sequence[Page], text: str) -> int:
+        """Count the tokens of a request."""
+        if not pages:
+            return self.counter.merge(text)
+        images = sum(self.counter.image(page.width_px, page.height_px) for page in pages)
+        labels = sum(self.counter.text(page.label) for page in pages)
+        return self.counter.text(text) + self.counter.overhead + labels + images
+
+    def answer(self, *requests: Request, window_number: int = 0) -> dict[str, Completion]:
         """Put requests and wait for all of them."""
-        self.engine.put(requests, turn)
+        self.engine.put(requests, window_number)
         done: dict[str, Completion] = {}
         while len(done) < len(requests):
             done |= {request.request_id: completion for request, completion in self.engine.take()}
@@ -112,7 +119,10 @@ def open_bench(settings_for: Callable[..., RunSettings]) -> Callable[..., Bench]
         )
         counter = tokens.TokenCounter(settings.model, system)
         return Bench(
-            engine=VllmEngine(settings.engine, context), settings=settings, counter=counter, scratch=folder
+            engine=VllmEngine(settings.engine.vllm, context),
+            settings=settings,
+            counter=counter,
+            scratch=folder,
         )
 
     return make

@@ -40,7 +40,7 @@ def test_a_request_that_kills_engines_fails_alone(
         assert done["bad"].failure is not None
         assert done["bad"].failure.code == "engine_failed"
         assert "a.pdf, bad" in done["bad"].failure.message
-        later = made.answer(made.request("later", [made.page(3, 64, 64)], "And now?"), turn=1)
+        later = made.answer(made.request("later", [made.page(3, 64, 64)], "And now?"), window_number=1)
         assert later["later"].failure is None
     assert not engine_processes()
 

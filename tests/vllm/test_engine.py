@@ -57,7 +57,7 @@ def test_a_further_question_of_the_same_pages_is_found_in_the_cache(bench: Bench
     pages = [bench.page(n, 1024, 1024, name="cached.pdf") for n in (1, 2)]
     first, second = (bench.request(name, pages, f"Question {name}?") for name in ("one", "two"))
     assert bench.answer(first)["one"].cached_tokens < 200  # the system prompt, at most
-    cached = bench.answer(second, turn=1)["two"].cached_tokens
+    cached = bench.answer(second, window_number=1)["two"].cached_tokens
     images = sum(bench.counter.image(1024, 1024) for _ in pages)
     assert images - 256 < cached < second.prompt_tokens
 
@@ -80,10 +80,14 @@ def test_a_prompt_that_cannot_be_used_costs_only_its_own_row(bench: Bench) -> No
     assert "a.pdf, torn" in done["torn"].failure.message  # type: ignore[union-attr]
 
 
-def test_a_reply_has_a_confidence_and_a_reason(bench: Bench) -> None:
+def test_a_reply_has_a_reason_and_the_place_and_probability_of_each_token(bench: Bench) -> None:
     completion = bench.answer(bench.request("any", [bench.page(1, 64, 64)], "?"))["any"]
-    assert completion.confidence is not None
-    assert 0 < completion.confidence <= 1
+    assert len(completion.token_ends) == len(completion.token_probabilities) == completion.output_tokens
+    assert list(completion.token_ends) == sorted(completion.token_ends)
+    assert completion.token_ends[-1] == len(completion.text)
+    # Every token but the bytes of characters, the spaces and the end writes something of its own.
+    assert len(set(completion.token_ends)) > completion.output_tokens / 3
+    assert all(0 < probability <= 1 for probability in completion.token_probabilities)
     assert completion.finish_reason in ("stop", "length", "repetition")
     assert completion.output_tokens > 0
     assert completion.engine_seconds > 0

@@ -1,18 +1,29 @@
-"""Cut pages into passages and rank them for a question, in any script."""
+"""Cut pages into passages, and texts into terms, in any script."""
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.engines.embedded.lines import Line, Place, legibility
+
 
 @dataclass(frozen=True, slots=True)
 class Passage:
+    """A few lines of a page."""
+
     page: int
     text: str
+    places: tuple[Place, ...] = ()
+    """Where its lines stand, if the page was read by OCR."""
+    legibility: float = 1.0
+
+    @property
+    def prose(self) -> str:
+        """The text without its line breaks, and without the hyphens at them."""
+        return " ".join(re.sub(r"(?<=\w)-\n(?=[a-zà-ÿа-я])", "", self.text).split())
 
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af"
@@ -43,11 +54,6 @@ _ASKING_CJK = re.compile(
     "(?:です|ます)?か?|ですか|ますか|でしたか|무엇|언제|누구|어디|어느|얼마|몇|입니까|습니까|인가요|나요"
 )
 
-_ABOUT_ITSELF = re.compile(
-    r"\b(author|date|version|title|publish|edition|autor|datum|titel|fassung|auteur|titre|fecha|titulo|autore|data\b|"
-    r"versao|versione|titolo|автор|дата|верси|названи|издани)|作者|著者|日付|バージョン|版本|日期|标题|題名|표제|저자|날짜|버전|제목"
-)
-
 
 def tokens(text: str) -> list[str]:
     """Return index terms: words with their parts and a shortened form; character pairs in unspaced scripts.
@@ -55,7 +61,7 @@ def tokens(text: str) -> list[str]:
     The first five letters stand in for a stemmer in languages that inflect, without one per language.
     """
     terms: list[str] = []
-    for run in _RUN.findall(_plain(text)):
+    for run in _RUN.findall(plain(text)):
         if re.match(rf"[{_CJK}]", run):
             terms += [run[i : i + 2] for i in range(len(run) - 1)] or [run]
             continue
@@ -65,79 +71,50 @@ def tokens(text: str) -> list[str]:
     return terms
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Fold case, width and accents, so that two spellings of a word meet."""
     decomposed = unicodedata.normalize("NFKD", text.translate(_LOOSE_ACCENTS)).casefold()
     kept = "".join(c for c in decomposed if not unicodedata.combining(c))
     return unicodedata.normalize("NFC", kept)
 
 
-def cut(texts: Mapping[int, str], most_chars: int) -> list[Passage]:
+def cut(pages: Mapping[int, Sequence[Line]], most_chars: int) -> list[Passage]:
     """Cut each page's lines into passages of about `most_chars`, each overlapping the next by half."""
     passages = []
-    for page, text in texts.items():
-        joined = re.sub(r"(?<=\w)-\n(?=[a-zà-ÿа-я])", "", text)
-        lines = [line for raw in joined.splitlines() if (line := " ".join(raw.split()))]
-        passages += [Passage(page, run) for run in _runs(lines, most_chars)]
+    for page, lines in pages.items():
+        tidy = [line._replace(text=text) for line in lines if (text := " ".join(line.text.split()))]
+        passages += [_passage(page, run) for run in _runs(tidy, most_chars)]
     return passages
 
 
-def _runs(lines: Sequence[str], most_chars: int) -> list[str]:
+def _passage(page: int, lines: list[Line]) -> Passage:
+    places = tuple(line.place for line in lines if line.place)
+    return Passage(page, "\n".join(line.text for line in lines), places, legibility(lines))
+
+
+def _runs(lines: list[Line], most_chars: int) -> list[list[Line]]:
     runs, start = [], 0
     while start < len(lines):
         end = _reach(lines, start, most_chars)
-        runs.append(" ".join(lines[start:end]))
+        runs.append(lines[start:end])
         if end == len(lines):
             break
         start = min(_reach(lines, start, most_chars // 2), end)
     return runs
 
 
-def _reach(lines: Sequence[str], start: int, most_chars: int) -> int:
+def _reach(lines: list[Line], start: int, most_chars: int) -> int:
     """Return the end of the longest run of lines from `start` within `most_chars`, of one line at least."""
-    end, size = start + 1, len(lines[start])
-    while end < len(lines) and size + 1 + len(lines[end]) <= most_chars:
-        size += 1 + len(lines[end])
+    end, size = start + 1, len(lines[start].text)
+    while end < len(lines) and size + 1 + len(lines[end].text) <= most_chars:
+        size += 1 + len(lines[end].text)
         end += 1
     return end
-
-
-def best(question: str, passages: Sequence[Passage], count: int) -> list[tuple[Passage, float]]:
-    """Return the `count` passages that answer best, each with the share of the question's weight it covers.
-
-    BM25 times that share: many repeats of one common word do not outweigh the one rare word asked for. What a
-    document says of itself (its author, date, version) is looked for on its first page first.
-    """
-    import bm25s
-
-    query = question_terms(question)
-    corpus = [tokens(passage.text) for passage in passages]
-    if not query or not any(corpus):
-        return [(passage, 0.0) for passage in passages[:count]]
-    index = bm25s.BM25(method="lucene")
-    index.index(corpus, show_progress=False)
-    weights = _weights(query, corpus)
-    total = sum(weights.values())
-    shares = [sum(weights[term] for term in set(terms) & weights.keys()) / total for terms in corpus]
-    title_page = 3 if _ABOUT_ITSELF.search(_plain(question)) else 1
-    scores = [
-        float(score) * share * (title_page if passage.page == 1 else 1)
-        for score, share, passage in zip(index.get_scores(query), shares, passages, strict=True)
-    ]
-    order = sorted(range(len(passages)), key=lambda i: (-scores[i], i))[:count]
-    return [(passages[i], shares[i]) for i in order]
 
 
 def question_terms(question: str) -> list[str]:
     """Return the terms of a question that say what it is about."""
     subject = _ASKING_CJK.sub(" ", question)
     terms = dict.fromkeys(tokens(subject))
-    asking = {_plain(word) for word in _ASKING}
+    asking = {plain(word) for word in _ASKING}
     return [t for t in terms if t not in asking] or list(dict.fromkeys(tokens(question)))
-
-
-def _weights(query: Sequence[str], corpus: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Weigh the question's terms by rarity, as BM25 does, terms found nowhere included."""
-    sets = [set(terms) for terms in corpus]
-    found = {term: sum(term in terms for terms in sets) for term in query}
-    return {t: math.log(1 + (len(sets) - n + 0.5) / (n + 0.5)) for t, n in found.items()}

@@ -1,0 +1,32 @@
+"""A line of text, and where it stands on the page."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+Place = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in pixels of the page's image, from its top left corner."""
+
+
+class Line(NamedTuple):
+    text: str
+    place: Place | None = None
+    """Known of what was read by OCR; a text layer has places of its own."""
+    score: float = 1.0
+    """How sure the OCR is of it, 0 to 1."""
+
+
+def lines_of(text: str) -> list[Line]:
+    """Return the lines of a text layer."""
+    return [Line(line) for line in text.splitlines()]
+
+
+def text_of(lines: list[Line]) -> str:
+    """Return lines as text."""
+    return "\n".join(line.text for line in lines)
+
+
+def legibility(lines: list[Line]) -> float:
+    """Return how sure the reading of some lines is: the mean score of their characters; 0 without any."""
+    characters = sum(len(line.text) for line in lines)
+    return sum(len(line.text) * line.score for line in lines) / characters if characters else 0.0

@@ -1,0 +1,100 @@
+"""Rank passages for a question, and tell how sure that the best is the right one."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
+
+from pipeline.engines.embedded.passages import Passage, plain, question_terms, tokens
+
+_ABOUT_ITSELF = re.compile(
+    r"\b(author|date|version|title|publish|edition|autor|datum|titel|fassung|auteur|titre|fecha|titulo|autore|data\b|"
+    r"versao|versione|titolo|автор|дата|верси|названи|издани)|作者|著者|日付|バージョン|版本|日期|标题|題名|표제|저자|날짜|버전|제목"
+)
+# Of BM25: how soon repeats of a term count no more, and how far a long passage is discounted.
+_REPEATS, _LENGTH = 1.5, 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How common a question's terms are: counts over the passages of a document, or of a part of it."""
+
+    passages: int = 0
+    tokens: int = 0
+    holding: dict[str, int] = field(default_factory=dict)
+    """How many passages hold each term."""
+
+    def __add__(self, other: Self) -> Counts:
+        holding = Counter(self.holding) + Counter(other.holding)
+        return Counts(self.passages + other.passages, self.tokens + other.tokens, dict(holding))
+
+
+class Ranked(NamedTuple):
+    passage: Passage
+    share: float
+    """Of the question's weight, what the passage holds."""
+    score: float
+
+
+def count(question: str, passages: Sequence[Passage]) -> Counts:
+    """Count how many passages hold each term of a question."""
+    wanted = set(question_terms(question))
+    terms = [_terms(passage.prose) for passage in passages]
+    holding = Counter(term for each in terms for term in wanted.intersection(each))
+    return Counts(len(passages), sum(each.total() for each in terms), dict(holding))
+
+
+def rank(question: str, passages: Sequence[Passage], counts: Counts) -> list[Ranked]:
+    """Return the best passage of each page, the best of all first.
+
+    The score is BM25 times the share: many repeats of one common word do not outweigh the one rare word asked
+    for. What a document says of itself (its author, date, version) is looked for on its first page first.
+    """
+    weights = weigh(question, counts)
+    title_page = 3 if _ABOUT_ITSELF.search(plain(question)) else 1
+    best: dict[int, Ranked] = {}
+    for passage in passages:
+        share, score = _score(weights, passage, counts)
+        ranked = Ranked(passage, share, score * share * (title_page if passage.page == 1 else 1))
+        if passage.page not in best or ranked.score > best[passage.page].score:
+            best[passage.page] = ranked
+    return sorted(best.values(), key=lambda ranked: -ranked.score)
+
+
+def confidence(ranked: Sequence[Ranked]) -> float:
+    """Return how sure it is that the first passage is the one, from 0 to 1.
+
+    What it holds of the question, times how far it leads the best passage of any other page, times how well
+    it could be read: to hold all of the question says little when another page holds as much.
+    """
+    if not ranked or ranked[0].score <= 0:
+        return 0.0
+    best = ranked[0]
+    lead = 1 - ranked[1].score / best.score if len(ranked) > 1 else 1.0
+    return best.share * lead * best.passage.legibility
+
+
+@functools.lru_cache(maxsize=4096)  # many questions are asked about the same passages
+def _terms(prose: str) -> Counter[str]:
+    return Counter(tokens(prose))
+
+
+def weigh(question: str, counts: Counts) -> dict[str, float]:
+    """Weigh the question's terms by rarity, as BM25 does, terms found nowhere included."""
+    found = {term: counts.holding.get(term, 0) for term in question_terms(question)}
+    return {t: math.log(1 + (counts.passages - n + 0.5) / (n + 0.5)) for t, n in found.items()}
+
+
+def _score(weights: dict[str, float], passage: Passage, counts: Counts) -> tuple[float, float]:
+    """Return the share of the question's weight that a passage holds, and its BM25 score."""
+    terms = _terms(passage.prose)
+    usual = counts.tokens / counts.passages or 1
+    damping = _REPEATS * (1 - _LENGTH + _LENGTH * terms.total() / usual)
+    held = [(weight, terms[term]) for term, weight in weights.items() if terms[term]]
+    total = sum(weights.values()) or 1
+    return sum(w for w, _ in held) / total, sum(w * times / (times + damping) for w, times in held)

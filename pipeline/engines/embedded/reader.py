@@ -1,0 +1,97 @@
+"""Read pages in worker processes, ahead of when they are needed."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from pipeline import workers
+from pipeline.config import EmbeddedSettings
+from pipeline.engines.embedded.lines import Line, lines_of
+from pipeline.engines.embedded.ocr import markdown, read_image
+from pipeline.errors import WorkersLost
+from pipeline.records import Page
+
+log = logging.getLogger("pipeline")
+
+_CACHED_PAGES = 512
+_PAGES_PER_WORKER = 500
+
+_PageId = tuple[str, int]
+
+
+class Reader:
+    """Gives the lines of pages: of their text layer where it shows what they show, or else by OCR."""
+
+    def __init__(self, settings: EmbeddedSettings, as_markdown: bool) -> None:
+        """`as_markdown`: lay out text layers, for transcriptions."""
+        self._as_markdown = as_markdown
+        self._timeout_s = settings.page_timeout_s
+        self._pool = workers.Pool(settings.workers, _PAGES_PER_WORKER)
+        self._tasks: dict[_PageId, workers.Task] = {}
+        self._read: OrderedDict[_PageId, list[Line] | Exception] = OrderedDict()
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self._pool.close()
+
+    def begin(self, pages: Iterable[Page]) -> None:
+        """Start reading the pages that need more than their text layer."""
+        for page in pages:
+            if (key := _page_id(page)) in self._tasks or key in self._read or not self._needs_work(page):
+                continue
+            if has_usable_layer(page):
+                path = str(page.document.path)
+                task = self._pool.schedule(markdown, args=[path, page.number], timeout=self._timeout_s)
+            else:
+                task = self._pool.schedule(read_image, args=[str(page.image)], timeout=self._timeout_s)
+            self._tasks[key] = task
+
+    def lines(self, page: Page) -> list[Line]:
+        """Return a page's lines. Raises whatever its reading raised."""
+        if not self._needs_work(page):
+            return lines_of(page.text)
+        key = _page_id(page)
+        if key not in self._read:
+            self.begin([page])
+            # A failure is kept as well: the other requests about this page fail with it.
+            self._read[key] = self._result(page, self._tasks.pop(key))
+            if len(self._read) > _CACHED_PAGES:
+                self._read.popitem(last=False)
+        found = self._read[key]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _needs_work(self, page: Page) -> bool:
+        if page.blank and not page.faint:
+            return False
+        return self._as_markdown or not has_usable_layer(page)
+
+    def _result(self, page: Page, task: workers.Task) -> list[Line] | Exception:
+        try:
+            lines: list[Line] = task.result()
+        except WorkersLost:
+            raise
+        except Exception as error:
+            if not _is_legible(page.text):
+                return error
+            log.warning("%s, page %d: its text layer serves (%r)", page.document.source, page.number, error)
+            return lines_of(page.text)
+        return lines or (lines_of(page.text) if _is_legible(page.text) else [])
+
+
+def has_usable_layer(page: Page) -> bool:
+    """Tell whether the text layer of a page can stand for what it shows."""
+    return page.text_covers and _is_legible(page.text)
+
+
+def _is_legible(text: str) -> bool:
+    """Tell whether a text can be read: fonts without a map to Unicode leave replacement characters."""
+    characters = "".join(text.split())
+    return bool(characters) and characters.count("\ufffd") < 0.1 * len(characters)
+
+
+def _page_id(page: Page) -> _PageId:
+    return page.document.document_id, page.number

@@ -1,0 +1,111 @@
+"""Write the reply to a request from the lines of its pages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import reduce
+from operator import add
+from typing import Any, NamedTuple
+
+from pipeline.engines.embedded import extract
+from pipeline.engines.embedded.lines import Line, legibility, text_of
+from pipeline.engines.embedded.passages import Passage, cut
+from pipeline.engines.embedded.ranking import Counts, confidence, count, rank, weigh
+from pipeline.engines.embedded.sentence import answering
+from pipeline.records import Box, Json, Request
+
+Pages = Mapping[int, list[Line]]
+"""The lines of each page, by its ordinal."""
+
+_CANDIDATES = 6
+_MOST_PAGES = 30
+_NOT_FOUND = 0.3
+"""Confidence in a field that is null: it is far more often not found than not there."""
+
+
+class Written(NamedTuple):
+    """A reply, how sure it is (0 to 1), and where on pages read by OCR what it quotes stands."""
+
+    text: str
+    confidence: float | None = None
+    boxes: tuple[Box, ...] = ()
+
+
+def transcription(request: Request, pages: Pages) -> Written:
+    """Return the text of the pages."""
+    if request.parts:
+        return Written("\n\n".join(part.strip() for part in request.parts))
+    texts = [text_of(pages[number]).strip() for number in sorted(pages)]
+    return Written("\n\n".join(texts), legibility([line for lines in pages.values() for line in lines]))
+
+
+def fields(
+    request: Request,
+    pages: Pages,
+    schema: Mapping[str, Json],
+    evidence: bool,
+    detect_language: Callable[[str], str | None],
+) -> Written:
+    """Return the fields of a schema, each as found or null; as `evidence`, the pages that hold them."""
+    texts = {number: text_of(lines) for number, lines in pages.items()}
+    if request.parts:
+        replies = [json.loads(part) for part in request.parts]
+        found = extract.combine([each["answer"] if evidence else each for each in replies], schema)
+        cited = sorted({number for each in replies if evidence for number in each["pages"]})
+    else:
+        found = extract.fill(schema, texts, detect_language)
+        cited = [number for number in texts if any(_holds(texts[number], v) for v in found.values())]
+    if not evidence:
+        return Written(_dump(found))
+    reply = {"answer": found, "pages": cited[:_MOST_PAGES], "quote": None}
+    return Written(_dump(reply), _confidence_in(list(found.values()), pages))
+
+
+def _confidence_in(values: Sequence[Json], pages: Pages) -> float:
+    """Return the confidence in fields together: that of the least sure, and of the reading of the pages."""
+    stated = sum(value is not None for value in values)
+    if stated < len(values):
+        return _NOT_FOUND * stated / len(values)
+    lines = [line for each in pages.values() for line in each]
+    return legibility(lines) if lines else 1.0
+
+
+def passage(request: Request, pages: Pages, passage_chars: int) -> Written:
+    """Return the sentences that answer, with their passage as the quote.
+
+    A part of a long document hands on the best passages of its best pages instead, and how common the
+    question's terms are in it: the merge ranks them as if it had seen all pages at once.
+    """
+    question = request.cell.question.text
+    if request.parts:
+        parts = [json.loads(part) for part in request.parts]
+        candidates = [_passage(given) for part in parts for given in part["candidates"]]
+        counts = reduce(add, (Counts(**part["counts"]) for part in parts))
+    else:
+        candidates = cut(pages, passage_chars)
+        counts = count(question, candidates)
+    ranked = rank(question, candidates, counts)
+    if request.siblings > 1:
+        best = [asdict(each.passage) for each in ranked[:_CANDIDATES]]
+        return Written(_dump({"candidates": best, "counts": asdict(counts)}))
+    if not ranked:
+        return Written(_dump({"answer": None, "pages": [], "quote": None}), 0.0)
+    chosen = ranked[0].passage
+    answer = answering(chosen, weigh(question, counts))
+    reply = {"answer": answer, "pages": [chosen.page], "quote": " ".join(chosen.text.split())}
+    boxes = tuple(Box(chosen.page, *map(float, place)) for place in chosen.places)
+    return Written(_dump(reply), confidence(ranked), boxes)
+
+
+def _passage(given: dict[str, Any]) -> Passage:
+    return Passage(**{**given, "places": tuple(tuple(place) for place in given["places"])})
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _holds(text: str, value: Json) -> bool:
+    return isinstance(value, str) and bool(value) and value in text
