@@ -64,7 +64,11 @@ class Reducer:
         """
         pending = self._pending.setdefault(request.cell.answer_id, Pending())
         pending.spent.add(completion)
-        if (fault := self.fault(request, completion)) and (again := self._again(request, fault)):
+        fault = self.fault(request, completion)
+        # An engine that is not asked again may have a form of its own for the parts of a long document.
+        if fault == "schema_invalid" and not self._repair_attempts:
+            fault = None
+        if fault and (again := self._again(request, fault)):
             return [again]
         if request.kind == "ask":
             pending.note_pages(request, completion)
@@ -97,9 +101,6 @@ class Reducer:
             return None
         if failure := self._conclusion.fault(request.cell, completion):
             return failure.code
-        # An engine that is not asked again may have a form of its own for the parts of a long document.
-        if not self._repair_attempts:
-            return None
         reply = self._reader.read(completion.text, ordinals(request.cell.subject.pages))
         return "schema_invalid" if isinstance(reply, Problem) else None
 
