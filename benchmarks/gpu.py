@@ -32,7 +32,8 @@ from typing import Any
 
 import pymupdf
 
-from pipeline.asking import tokens, windows
+from pipeline.asking import windows
+from pipeline.asking.tokens import skip_pixels
 from pipeline.config import ModelSettings, RunSettings
 from pipeline.engines import base, choose, prefix_gate
 from pipeline.engines.vllm import engine as vllm
@@ -184,7 +185,7 @@ class Benchmark:
                 max_output_tokens=WRITTEN,
                 scratch=self.scratch,
                 log=self.given.out.parent / f"{self.given.out.stem}-engine-{{}}.log",
-                adapt_tokenizer=tokens.skip_pixels,
+                adapt_tokenizer=skip_pixels,
                 detect_language=language.detect_language,
             )
 
