@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Rectangle = tuple[float, float, float, float]
 
-_LOOKED_AT = 16
+_LOOKED_AT = 10
 """Words of a page whose places are looked at for ink."""
 _VISIBLE = 12
 """Levels of grey by which ink differs from what is under it."""
@@ -92,7 +92,7 @@ def _has_ink(
         return False
     x0, y0, x1, y1 = place
     left, right = max(int(x0 * scale[0]), 0), min(int(x1 * scale[0]) + 1, width_px)
-    lines = {int((y0 + part * (y1 - y0)) * scale[1]) for part in (0.3, 0.5, 0.7, 0.9)}
+    lines = {int((y0 + part * (y1 - y0)) * scale[1]) for part in (0.4, 0.6, 0.8)}
     starts = [3 * width_px * line for line in lines if line >= 0]
     # Green is most of what one sees; red and blue are looked at where it shows nothing.
     for color in (1, 0, 2):
