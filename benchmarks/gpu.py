@@ -27,12 +27,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pymupdf
 
-from pipeline.asking import tokens, windows
+from pipeline.asking import windows
 from pipeline.config import ModelSettings, RunSettings
 from pipeline.engines import base, choose, prefix_gate
 from pipeline.engines.vllm import engine as vllm
@@ -40,11 +41,12 @@ from pipeline.engines.vllm import host as vllm_host
 from pipeline.engines.vllm.backlog import Work
 from pipeline.engines.vllm.messages import Prompt
 from pipeline.engines.vllm.translate import write_prompt
-from pipeline.flow.session import Assembly
-from pipeline.reading import language
+from pipeline.flow import session
+from pipeline.flow.session import Session
 from pipeline.records import Chunk, Request
 from pipeline.run import compose_settings, execute
-from pipeline.sharding.plan import prefill_flops
+from pipeline.sharding.balance import balance
+from pipeline.sharding.prediction import prefill_flops
 
 SHAPES: dict[str, dict[str, Any]] = {
     "pixtral_large": {
@@ -136,7 +138,7 @@ class Benchmark:
                 )
         Path(os.environ["BENCHMARK_PLAN"]).write_bytes(pickle.dumps(plan))
         vllm_host.main = measuring_host  # type: ignore[assignment]
-        with vllm.VllmEngine(settings.engine, self.context(settings)) as engine:
+        with vllm.VllmEngine(settings.engine.vllm, self.context(settings)) as engine:
             self.results["cache_tokens"] = engine._replicas[0].cache_tokens
             self.bare(plan)
             if "questions" in self.given.measure:
@@ -176,17 +178,12 @@ class Benchmark:
         )
 
     def context(self, settings: RunSettings) -> base.EngineContext:
-        with Assembly(settings) as run:
-            return base.EngineContext(
-                model=settings.model,
-                envelope=run._envelope,
-                system_prompt=run._system,
-                max_output_tokens=WRITTEN,
-                scratch=self.scratch,
-                log=self.given.out.parent / f"{self.given.out.stem}-engine-{{}}.log",
-                adapt_tokenizer=tokens.skip_pixels,
-                detect_language=language.detect_language,
-            )
+        with self.session(settings) as run:
+            log = self.given.out.parent / f"{self.given.out.stem}-engine-{{}}.log"
+            return dataclasses.replace(run.context, scratch=self.scratch, log=log, max_output_tokens=WRITTEN)
+
+    def session(self, settings: RunSettings) -> AbstractContextManager[Session]:
+        return session.opened(settings, lambda: session.find_inputs(settings, balance))
 
     def folder(self, name: str, size: int, count: int) -> Path:
         """Write `count` PDFs of `size` pages each, with pages that no other has."""
@@ -208,8 +205,9 @@ class Benchmark:
         keep = self.scratch / name
         keep.mkdir()
         chunks: list[Chunk] = []
-        with Assembly(settings) as run:
-            for window in run.rasterizer.render(windows.windows(run.chunks(run.outlines()), 10**12)):
+        with self.session(settings) as run:
+            chunks_of_run = run.agenda.chunks(run.agenda.outlines())
+            for window in run.rasterizer.render(windows.windows(chunks_of_run, lambda: 10**12)):
                 for chunk in window:
                     pages = [
                         dataclasses.replace(p, image=keep / p.image.name) for p in chunk.pages if p.image
@@ -223,7 +221,7 @@ class Benchmark:
     def written(self, name: str, size: int, count: int) -> list[tuple[Prompt, int]]:
         """Return prompts with their tokens, as the pipeline writes them."""
         requests = [r for chunk in self.rendered(name, size, count) for r in chunk.requests]
-        engine = self.settings("main", self.folder("none", 1, 1)).engine
+        engine = self.settings("main", self.folder("none", 1, 1)).engine.vllm
         return [(write_prompt(Work(r, 0, 0), engine), r.prompt_tokens) for r in requests]
 
     # ---- what is measured ----
@@ -263,7 +261,7 @@ class Benchmark:
                 name, 8, self.given.documents, "task.question=null", f"task.questions={file}"
             )
             begin = time.monotonic()
-            grouped = list(windows.windows(chunks, engine.window_tokens))
+            grouped = list(windows.windows(chunks, lambda: engine.window_tokens))
             cached, prompt = serve(engine, grouped, together=by_document)
             row = {
                 "questions": count,

@@ -63,6 +63,8 @@ class Session:
     ledger: Ledger
     agenda: Agenda
     exchange: Exchange
+    context: EngineContext
+    """What the engine is told of the run."""
     prompt_date: dt.date
     before: RunRecord | None
     """What the last run on this shard wrote."""
@@ -216,6 +218,7 @@ def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Sessio
                 note_progress=lambda: session.record("running"),
                 most_window_tokens=settings.pack.window_tokens,
             ),
+            context=context,
             prompt_date=prompt_date,
             before=_last_record(tables),
         )

@@ -10,12 +10,15 @@ from PIL import Image
 from vllm.engine.arg_utils import EngineArgs
 from vllm.renderers import ChatParams, renderer_from_config
 
+from pipeline.answering.settle import settle
 from pipeline.asking import tokens, windows
 from pipeline.config import RunSettings
-from pipeline.engines.vllm import replica
+from pipeline.engines.vllm.backlog import Work
 from pipeline.engines.vllm.host import Host
 from pipeline.engines.vllm.launch import launches
-from pipeline.flow.session import Assembly
+from pipeline.engines.vllm.translate import write_prompt
+from pipeline.flow import session
+from pipeline.sharding.balance import balance
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073])  # of CLIP, with which Pixtral was trained
 DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711])
@@ -27,17 +30,18 @@ def test_images_arrive_unchanged_and_in_order(
     make_pdf("a.pdf", *(f"Page {n} says {n * n}" for n in range(1, 13)))
     Image.effect_noise((300, 200), 90).convert("RGB").save(tmp_path / "in" / "b.png")
     given = settings_for(tmp_path / "output", f"input={tmp_path / 'in'}", "task=classify")
-    with Assembly(given) as run:
-        (launch,) = launches(given.engine, run.engine_context)
+    with session.opened(given, lambda: session.find_inputs(given, balance)) as run:
+        (launch,) = launches(given.engine.vllm, run.context)
         renderer = renderer_from_config(EngineArgs(**launch.arguments).create_engine_config())
         tokens.skip_pixels(renderer.get_tokenizer().instruct)
         host = Host(None, launch.sampling, None, None)  # type: ignore[arg-type]
         seen = 0
-        for window in run.rasterizer.render(windows.windows(run.chunks(run.outlines()), 10**9)):
+        chunks = run.agenda.chunks(run.agenda.outlines())
+        for window in run.rasterizer.render(windows.windows(chunks, lambda: 10**9)):
             for chunk in window:
-                asked, _ = run._settle(chunk)
+                asked, _ = settle(chunk)
                 for request in asked:
-                    prompt = replica.write_prompt(replica.Work(request, 0, 0), given.engine)
+                    prompt = write_prompt(Work(request, 0, 0), given.engine.vllm)
                     _, (rendered,) = renderer.render_chat(
                         [host._conversation(prompt)],
                         ChatParams(chat_template_kwargs={"add_generation_prompt": True, "tokenize": True}),
