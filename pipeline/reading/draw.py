@@ -83,7 +83,7 @@ def _render(job: Job, number: int, width_px: int, height_px: int, out: str) -> R
         image = images.decode(job, number, width_px, height_px)
         _write(out, width_px, height_px, image.tobytes())
         blank, faint = marks.look(image)
-        return Rendered("", Words(), False, blank, faint, time.perf_counter() - begin)
+        return Rendered("", Words(), False, blank, faint, 1.0, time.perf_counter() - begin)
     pixmap, found, scale = _draw(job, changed_ns, number, width_px, height_px)
     samples = pixmap.samples_mv
     _write(out, width_px, height_px, samples)
@@ -91,7 +91,7 @@ def _render(job: Job, number: int, width_px: int, height_px: int, out: str) -> R
     blank = faint = False
     if not found.text.strip():
         blank, faint = marks.look(_as_image(pixmap))
-    return Rendered(found.text, found.words, covers, blank, faint, time.perf_counter() - begin)
+    return Rendered(found.text, found.words, covers, blank, faint, 1 / scale[0], time.perf_counter() - begin)
 
 
 def _write(out: str, width_px: int, height_px: int, samples: bytes | memoryview) -> None:

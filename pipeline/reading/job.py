@@ -44,6 +44,7 @@ class Rendered(NamedTuple):
     text_covers: bool
     blank: bool
     faint: bool
+    points_per_px: float
     seconds: float
 
 

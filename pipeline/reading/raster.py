@@ -205,6 +205,7 @@ def _rendered(page: Page, image: Path, outcome: draw.Rendered | DocumentError) -
         text_covers=outcome.text_covers,
         blank=outcome.blank,
         faint=outcome.faint,
+        points_per_px=outcome.points_per_px,
         raster_seconds=outcome.seconds,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-Place = tuple[int, int, int, int]
+Place = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels of the page's image, from its top left corner."""
 
 
@@ -14,6 +14,14 @@ class Line(NamedTuple):
     """Known of what was read by OCR; a text layer has places of its own."""
     score: float = 1.0
     """How sure the OCR is of it, 0 to 1."""
+
+
+def in_points(line: Line, points_per_px: float) -> Line:
+    """Return a line that was read off a page image with its place in points of the page."""
+    if line.place is None:
+        return line
+    x0, y0, x1, y1 = (round(points_per_px * corner, 2) for corner in line.place)
+    return line._replace(place=(x0, y0, x1, y1))
 
 
 def lines_of(text: str) -> list[Line]:

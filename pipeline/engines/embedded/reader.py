@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from pipeline import workers
 from pipeline.config import EmbeddedSettings
-from pipeline.engines.embedded.lines import Line, lines_of
+from pipeline.engines.embedded.lines import Line, in_points, lines_of
 from pipeline.engines.embedded.ocr import markdown, read_image
 from pipeline.errors import WorkersLost
 from pipeline.records import Page
@@ -71,7 +71,7 @@ class Reader:
 
     def _result(self, page: Page, task: workers.Task) -> list[Line] | Exception:
         try:
-            lines: list[Line] = task.result()
+            lines: list[Line] = [in_points(line, page.points_per_px) for line in task.result()]
         except WorkersLost:
             raise
         except Exception as error:
