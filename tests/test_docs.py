@@ -1,0 +1,53 @@
+"""The pages that users look things up in name everything that they can meet."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipeline import errors
+from pipeline.tables import columns
+
+ROOT = Path(__file__).parents[1]
+
+
+def named_in(page: str) -> set[str]:
+    return set(re.findall(r"\w+", (ROOT / "docs" / page).read_text(encoding="utf-8")))
+
+
+def error_codes() -> set[str]:
+    """Return every code that the package gives to a row: those of its errors, and those it writes itself."""
+    codes = {kind.code for kind in vars(errors).values() if hasattr(kind, "code")}
+    for file in (ROOT / "pipeline").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            codes |= {each.value for each in _code(node) if isinstance(each.value, str)}
+    return codes
+
+
+def _code(node: ast.AST) -> Iterator[ast.Constant]:
+    """Yield what stands where a code does: in `Failure(code, …)`, `_failed(…, code, …)` and rows."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        places = {"Failure": node.args[:1], "_failed": node.args[:-1]}.get(node.func.id, [])
+    elif isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        places = [v for k, v in pairs if isinstance(k, ast.Constant) and k.value == "error_code"]
+    else:
+        places = []
+    yield from (place for place in places if isinstance(place, ast.Constant))
+
+
+def test_every_error_code_is_explained() -> None:
+    codes = error_codes()
+    assert {"encrypted", "unsupported", "schema_invalid", "too_long", "engine_failed"} <= codes
+    assert not codes - named_in("errors.md"), "say in docs/errors.md what these mean and what to do"
+
+
+@pytest.mark.parametrize("name", ["ANSWERS", "DOCUMENTS", "REQUESTS", "PLAN"])
+def test_every_column_is_explained(name: str) -> None:
+    schema: pa.Schema = getattr(columns, name)
+    assert not set(schema.names) - named_in("tables.md"), "say in docs/tables.md what these columns hold"
