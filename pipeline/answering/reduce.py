@@ -40,12 +40,14 @@ class Reducer:
         *,
         field_kinds: Mapping[str, str],
         review_all: bool,
+        checks_parts: bool = True,
     ) -> None:
         """`write_merge` and `write_again` give a request's text and its exact tokens.
 
         `write_again` takes the request whose reply had a fault, and that fault; `room_tokens` is the most a
         request may have, `repair_attempts` how often the same is asked again. `field_kinds` are the kinds of
-        the columns that structured answers fill; `review_all`: the engine is not sure of this kind of task.
+        the columns that structured answers fill; `review_all`: the engine is not sure of this kind of task;
+        `checks_parts`: its replies about parts of a long document have the form of whole replies.
         """
         form = Form(envelope) if envelope is not None else None
         self._reader = Reader(form, evidence, answer_field, field_kinds)
@@ -54,6 +56,7 @@ class Reducer:
         self._write_again = write_again
         self._room_tokens = room_tokens
         self._repair_attempts = repair_attempts
+        self._checks_parts = checks_parts
         self._pending: dict[str, Pending] = {}
 
     def add(self, request: Request, completion: Completion) -> Answer | list[Request] | None:
@@ -64,7 +67,10 @@ class Reducer:
         """
         pending = self._pending.setdefault(request.cell.answer_id, Pending())
         pending.spent.add(completion)
-        if (fault := self.fault(request, completion)) and (again := self._again(request, fault)):
+        fault = self.fault(request, completion)
+        if fault == "schema_invalid" and request.siblings > 1 and not self._checks_parts:
+            fault = None
+        if fault and (again := self._again(request, fault)):
             return [again]
         if request.kind == "ask":
             pending.note_pages(request, completion)
@@ -97,9 +103,6 @@ class Reducer:
             return None
         if failure := self._conclusion.fault(request.cell, completion):
             return failure.code
-        # An engine that is not asked again may have a form of its own for the parts of a long document.
-        if not self._repair_attempts:
-            return None
         reply = self._reader.read(completion.text, ordinals(request.cell.subject.pages))
         return "schema_invalid" if isinstance(reply, Problem) else None
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
-import io
 import json
 import logging
 import numbers
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+from pipeline.asking import csv_text
 from pipeline.asking.plain import once, one_line
 from pipeline.records import clean_text
 
@@ -21,12 +20,10 @@ log = logging.getLogger("pipeline")
 
 Row = dict[str, str]
 _MOST_BYTES = 1 << 28
-_MOST_COLUMNS = 1000
 _BOMS = (
     (b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"),
     (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"),
 )  # fmt: skip
-_SEPARATORS = ",;\t"
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 
@@ -60,7 +57,9 @@ def read(path: Path, wanted: Collection[str], known: Callable[[str], bool]) -> T
         return _of_objects(_listed(_read_json(text)), wanted)
     if ending in (".jsonl", ".ndjson"):
         return _of_objects([_read_json(line) for line in text.split("\n") if line.strip()], wanted)
-    return _read_csv(text, wanted, known)
+    names, lines = csv_text.read(text, known)
+    rows = (zip(names, line, strict=True) for line in lines)
+    return Table(tuple(names), [{n: clean_text(cell) for n, cell in row if n in wanted} for row in rows])
 
 
 def _decode(path: Path) -> str:
@@ -78,70 +77,6 @@ def _decode(path: Path) -> str:
     if "\0" in text:
         raise ValueError("holds NUL characters: save it as CSV in UTF-8")
     return text
-
-
-# ---- CSV ----
-
-
-def _read_csv(text: str, wanted: Collection[str], known: Callable[[str], bool]) -> Table:
-    separator, text = _separator(text, known)
-    number_of = 0
-    filled: list[list[str]] = []
-    try:
-        # strict: a quote that is left open would swallow the rows below it.
-        lines = csv.reader(
-            io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True
-        )
-        for line in lines:
-            number_of = lines.line_num
-            if any(cell.strip() for cell in line):
-                filled.append(line)
-    except (csv.Error, TypeError, ValueError) as error:
-        raise ValueError(
-            f"cannot be read after line {number_of} ({one_line(error)}): check its quotes"
-        ) from error
-    header = _header(filled[0]) if filled else []
-    rows = []
-    for number, line in enumerate(filled[1:], 1):
-        if len(line) != len(header):
-            raise ValueError(_misfit(number, line, header, separator))
-        rows.append(
-            {name: clean_text(cell) for name, cell in zip(header, line, strict=True) if name in wanted}
-        )
-    return Table(tuple(header), rows)
-
-
-def _separator(text: str, known: Callable[[str], bool]) -> tuple[str, str]:
-    """Return the separator that finds the most columns we know in the first line, and the text to read."""
-    first, _, rest = text.lstrip("\r\n").partition("\n")
-    if match := re.fullmatch(r"sep=(.)\r?", first):  # a line that spreadsheets write
-        return match[1], rest
-    line = first.partition("\r")[0][:10_000].replace('"', "")
-    found = {each: sum(known(tidy(name)) for name in line.split(each)) for each in _SEPARATORS}
-    return max(_SEPARATORS, key=lambda each: found[each]), text
-
-
-def _header(cells: Sequence[str]) -> list[str]:
-    if len(cells) > _MOST_COLUMNS:
-        raise ValueError(f"has {len(cells)} columns: is it a table of questions?")
-    names = [tidy(cell) for cell in cells]
-    twice = next((name for name in names if name and names.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(f"has the column {twice[:60]!r} twice")
-    return names
-
-
-def _misfit(number: int, line: Sequence[str], header: Sequence[str], separator: str) -> str:
-    counts = f"row {number} has {len(line)} fields where the header has {len(header)}"
-    if len(line) < len(header):
-        return f"{counts}: {header[len(line)][:60]!r} and what follows is missing"
-    extra = one_line(repr(line[len(header)]), 60)
-    return f"{counts}, {extra} is one too many: put a text that holds {separator!r} in double quotes"
-
-
-def tidy(name: str) -> str:
-    """Return the name of a column without case and surrounding space."""
-    return clean_text(name).strip().casefold()
 
 
 # ---- YAML, JSON, Parquet ----
@@ -202,9 +137,9 @@ def _of_objects(loaded: Iterable[object], wanted: Collection[str]) -> Table:
             raise ValueError(
                 f"row {number} is no row: it must have names and values, as question_id and question"
             )
-        header = _header([str(name) for name in given])
+        header = csv_text.header([str(name) for name in given])
         columns.update(dict.fromkeys(header))
-        _header(list(columns))
+        csv_text.header(list(columns))
         named = zip(header, given.values(), strict=True)
         values = {name: _text(value, number, name) for name, value in named if name in wanted}
         rows.append({name: text for name, text in values.items() if text is not None})

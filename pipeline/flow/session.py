@@ -265,6 +265,7 @@ def _reducer(settings: RunSettings, decided: Decided, writer: Writer) -> Reducer
         room_tokens=prompt_room(settings),
         repair_attempts=0 if decided.engine == "embedded" else settings.engine.repair_attempts,
         field_kinds=decided.field_kinds,
+        checks_parts=decided.engine != "embedded",
         review_all=choose.is_unsure_of(decided.engine, decided.envelope),
     )
 

@@ -29,7 +29,7 @@ def prepare_worker(worker_memory_mb: int) -> None:
     sys.modules.setdefault("pymupdf.layout", None)  # type: ignore[arg-type]
     _mupdf().TOOLS.mupdf_display_errors(False)
     _mupdf().TOOLS.mupdf_display_warnings(False)
-    # Words then have MuPDF's own boxes, and text and words together cost what the text alone did before.
+    # Words have MuPDF's own boxes: corrected ones take twice the time.
     _mupdf().TOOLS.unset_quad_corrections(True)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limit = used + (worker_memory_mb << 20)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Rectangle = tuple[float, float, float, float]
 
-_LOOKED_AT = 16
+_LOOKED_AT = 10
 """Words of a page whose places are looked at for ink."""
 _VISIBLE = 12
 """Levels of grey by which ink differs from what is under it."""
@@ -78,27 +78,32 @@ def covers(layer: Layer, samples: memoryview, width_px: int, scale: tuple[float,
 
 
 def _is_seen(words: Words, samples: memoryview, width_px: int, scale: tuple[float, float]) -> bool:
-    """Tell whether there is ink where most of some words are said to be."""
-    chosen = range(0, len(words.texts), max(len(words.texts) // _LOOKED_AT, 1))
-    seen = sum(_has_ink(words.place(index), samples, width_px, scale) for index in chosen)
-    return 2 * seen >= len(chosen)
+    """Tell whether there is ink where most of some words are said to be, of those on the page."""
+    # The dots of a table of contents are thinner than the lines that are looked at.
+    letters_or_digits = [index for index, text in enumerate(words.texts) if text[:1].isalnum()]
+    chosen = letters_or_digits[:: max(len(letters_or_digits) // _LOOKED_AT, 1)]
+    found = [_has_ink(words.place(index), samples, width_px, scale) for index in chosen]
+    on_page = [has_ink for has_ink in found if has_ink is not None]
+    return not chosen or 0 < len(on_page) <= 2 * sum(on_page)
 
 
 def _has_ink(
     place: tuple[float, float, float, float], samples: memoryview, width_px: int, scale: tuple[float, float]
-) -> bool:
-    """Tell whether the pixels of some lines through a rectangle differ."""
+) -> bool | None:
+    """Tell whether the pixels of some lines through a rectangle differ; None where it is not on the page."""
     if not all(map(math.isfinite, place)):
-        return False
+        return None
     x0, y0, x1, y1 = place
     left, right = max(int(x0 * scale[0]), 0), min(int(x1 * scale[0]) + 1, width_px)
-    lines = {int((y0 + part * (y1 - y0)) * scale[1]) for part in (0.3, 0.5, 0.7, 0.9)}
+    lines = {int((y0 + part * (y1 - y0)) * scale[1]) for part in (0.4, 0.6, 0.8)}
     starts = [3 * width_px * line for line in lines if line >= 0]
     # Green is most of what one sees; red and blue are looked at where it shows nothing.
     for color in (1, 0, 2):
         rows = [samples[at + 3 * left + color : at + 3 * max(left, right) : 3] for at in starts]
         levels = b"".join([row.tobytes() for row in rows])
-        if levels and max(levels) - min(levels) >= _VISIBLE:
+        if not levels:
+            return None
+        if max(levels) - min(levels) >= _VISIBLE:
             return True
     return False
 

@@ -19,7 +19,7 @@ _SMALLEST_GAIN = -0.12
 """Bits by which a page's letters are likelier in a language than at random: texts and code have 0.13 to 0.6,
 shifted alphabets -0.2 to -1.3."""
 _FEWEST_LETTERS = 60
-_LOOKED_AT = 2000
+_LOOKED_AT = 1000
 """Characters of a page that are counted."""
 
 _MOST_STRANGE = 0.1

@@ -103,6 +103,16 @@ def test_a_text_page_is_covered_by_its_layer(make_pdf: Callable[..., Path]) -> N
     assert all(page.text_covers for page in read(make_pdf("a.pdf", ENGLISH, "7")))
 
 
+def test_a_table_of_contents_and_a_page_cut_out_of_a_larger_one_are_covered(tmp_path: Path) -> None:
+    dots = [(f"Chapter {n} {'. ' * 60}{n}", 60, 100 + 20 * n) for n in range(20)]
+    contents = paper(tmp_path / "a.pdf", *dots)
+    assert read(contents)[0].text_covers
+    with pymupdf.open(contents) as document:
+        document[0].set_cropbox(pymupdf.Rect(0, 0, 595, 200))
+        document.save(tmp_path / "b.pdf")
+    assert read(tmp_path / "b.pdf")[0].text_covers
+
+
 def test_a_page_without_text_is_not(make_pdf: Callable[..., Path]) -> None:
     (page,) = read(make_pdf("a.pdf", ""))
     assert (page.text_covers, page.blank, page.faint) == (False, True, False)
