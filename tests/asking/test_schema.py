@@ -122,7 +122,7 @@ def test_the_columns_of_a_pydantic_model_have_its_types() -> None:
 def test_definitions_are_found_though_the_answer_lies_within_an_envelope() -> None:
     made = schema.envelope(task(SCHEMA_DEFS))
     assert made is not None
-    reply = {"answer": {"supplier": "A", "currency": "EUR", "party": None}, "pages": [], "quote": None}
+    reply: Json = {"answer": {"supplier": "A", "currency": "EUR", "party": None}, "pages": [], "quote": None}
     jsonschema.Draft202012Validator(made).validate(reply)
 
 
@@ -153,7 +153,7 @@ def test_any_schema_with_definitions_stands_alone_in_its_envelope_and_takes_null
     assert "$ref" not in set(names_in(made))
     fields = given_schema["properties"]
     assert isinstance(fields, dict)
-    reply = {"answer": dict.fromkeys(fields), "pages": [], "quote": None}
+    reply: Json = {"answer": dict.fromkeys(fields), "pages": [], "quote": None}
     assert jsonschema.Draft202012Validator(made).is_valid(reply)
 
 
@@ -163,7 +163,11 @@ def test_written_out_a_field_takes_the_same_values_and_null(given_schema: Schema
     kinds = schema.field_kinds(task(given_schema))
     for name, made in properties(given_schema).items():
         assert isinstance(given_schema["properties"], dict)
-        original = {"$defs": given_schema["$defs"], "allOf": [given_schema["properties"][name]]}
+        assert isinstance(made, dict | bool)
+        original: dict[str, Json] | bool = {
+            "$defs": given_schema["$defs"],
+            "allOf": [given_schema["properties"][name]],
+        }
         before, after = (jsonschema.Draft202012Validator(each) for each in (original, made))
         for value in tried:
             assert after.is_valid(value) == (value is None or before.is_valid(value))

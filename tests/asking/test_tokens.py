@@ -84,6 +84,7 @@ def test_the_tokens_of_an_image_file_are_found_without_its_pixels(
     image = Image.new("RGB", size)
     image.save(tmp_path / "page.ppm")
     tokenizer = copy.copy(model[0]._tokenizer.instruct_tokenizer)
+    assert tokenizer.image_encoder is not None
     prepared = tokenizer.image_encoder(ImageChunk(image=image))
     skip_pixels(tokenizer)
     of_file = tokenizer.image_encoder(ImageURLChunk(image_url=f"file://{tmp_path}/page.ppm"))

@@ -18,7 +18,7 @@ from pipeline.engines.embedded.lines import Line
 from pipeline.engines.embedded.passages import Passage, cut, question_terms, tokens
 from pipeline.engines.embedded.ranking import Ranked, confidence, count, rank
 from pipeline.reading.language import detect_language
-from pipeline.records import Cell, Completion, Document, Page, Question, Request, Subject
+from pipeline.records import Cell, Completion, Document, Json, Page, Question, Request, Subject
 
 
 def best(question: str, passages: list[Passage]) -> list[Ranked]:
@@ -91,12 +91,12 @@ def test_passages_cover_every_line_in_order_and_stay_short() -> None:
     ],
 )
 def test_a_labelled_number_is_read_in_either_notation(text: str, value: float | None) -> None:
-    schema = {"properties": {"total": {"type": ["number", "null"]}}}
+    schema: dict[str, Json] = {"properties": {"total": {"type": ["number", "null"]}}}
     assert extract.fill(schema, {1: text}, detect_language) == {"total": value}
 
 
 def test_what_is_not_stated_is_null() -> None:
-    schema = {
+    schema: dict[str, Json] = {
         "properties": {"buyer": {"type": "string"}, "paid": {"type": "boolean"}, "lines": {"type": "array"}}
     }
     assert extract.fill(schema, {1: "Nothing of the kind."}, detect_language) == {
@@ -314,7 +314,8 @@ def test_the_place_of_text_on_its_side_is_that_on_the_page_as_drawn(
             ink = turned.crop((int(box.x0), int(box.y0), int(box.x1), int(box.y1)))
             assert 0 <= box.x0 < box.x1 <= 300
             assert 0 <= box.y0 < box.y1 <= 900
-            assert ink.convert("L").getextrema()[0] < 100
+            darkest = ink.convert("L").getextrema()[0]
+            assert isinstance(darkest, int | float) and darkest < 100
 
 
 def test_an_answer_is_a_few_sentences_and_its_quote_the_passage_that_holds_them(
@@ -371,6 +372,6 @@ def test_a_language_is_told_from_a_sentence_and_not_from_labels(text: str, langu
 
 
 def test_axis_labels_are_neither_title_nor_fact() -> None:
-    schema = {"properties": {"title": {"type": "string"}, "key_facts": {"type": "array"}}}
+    schema: dict[str, Json] = {"properties": {"title": {"type": "string"}, "key_facts": {"type": "array"}}}
     labels = "val\n100\n80\n60\nJan Feb Mar 2018"
     assert extract.fill(schema, {1: labels}, detect_language) == {"title": None, "key_facts": []}

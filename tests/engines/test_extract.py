@@ -165,7 +165,7 @@ def test_facts_may_be_bare_sentences() -> None:
 
 
 def test_fields_that_their_schema_forbids_together_are_all_null() -> None:
-    rule = {
+    rule: dict[str, Json] = {
         "if": {"properties": {"a": {"type": "string"}}},
         "then": {"properties": {"b": {"type": "string"}}},
     }

@@ -47,6 +47,7 @@ def test_what_the_grammar_compiler_refuses_is_left_to_validation() -> None:
     text = guide(SCHEMA, 100)
     for keyword in ("format", "uniqueItems", "multipleOf", "description"):
         assert f'"{keyword}"' not in text
+    assert isinstance(SCHEMA["properties"], dict)
     assert set(json.loads(text)["properties"]) == set(SCHEMA["properties"])  # one is named like a keyword
 
 
@@ -94,7 +95,7 @@ def test_under_any_schema_all_that_is_guided_has_an_end_and_nothing_refers(given
         if "object" in kinds:  # type: ignore[operator]
             assert inner["additionalProperties"] is False or "maxProperties" in inner
     fields = envelope["properties"]["answer"]["properties"]  # type: ignore[index,call-overload]
-    reply = {"answer": dict.fromkeys(fields), "pages": [], "quote": None}  # type: ignore[arg-type]
+    reply: Json = {"answer": dict.fromkeys(fields), "pages": [], "quote": None}  # type: ignore[arg-type]
     assert jsonschema.Draft202012Validator(guided).is_valid(reply)
 
 

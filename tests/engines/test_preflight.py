@@ -46,7 +46,7 @@ def test_the_cache_room_is_that_of_the_real_engine(
     """vLLM had room for 406,400 tokens with Pixtral-Large in FP8 on two H200s."""
     (tmp_path / "params.json").write_text(json.dumps(LARGE))
     given = settings("engine.quantization=fp8")
-    found = preflight.fit(given.engine, given.model, gpus(2), tmp_path)
+    found = preflight.fit(given.engine.vllm, given.model, gpus(2), tmp_path)
     assert found.weights_gib == pytest.approx(60.2, rel=0.02)
     assert found.cache_tokens == pytest.approx(406_400, rel=0.1)
 
@@ -65,7 +65,7 @@ def test_what_fits_is_described(
     settings: Callable[..., RunSettings], overrides: tuple[str, ...], count: int, total_gib: float
 ) -> None:
     given = settings(*overrides)
-    line = preflight.check(given.engine, given.model, gpus(count, total_gib), None)
+    line = preflight.check(given.engine.vllm, given.model, gpus(count, total_gib), None)
     assert f"{count} x NVIDIA H200" in line
     assert "leaves room for about" in line
 
@@ -89,7 +89,7 @@ def test_what_does_not_fit_comes_with_what_would(
 ) -> None:
     given = settings(*overrides)
     with pytest.raises(SettingsError) as raised:
-        preflight.check(given.engine, given.model, gpus(count, total_gib), None)
+        preflight.check(given.engine.vllm, given.model, gpus(count, total_gib), None)
     message = str(raised.value)
     assert "needs 231 GiB in bf16" in message
     assert advice in message
@@ -102,7 +102,7 @@ def test_advice_is_true(settings: Callable[..., RunSettings]) -> None:
         given = settings()
         for _ in range(2):
             try:
-                preflight.check(given.engine, given.model, gpus(count, total), None)
+                preflight.check(given.engine.vllm, given.model, gpus(count, total), None)
                 break
             except SettingsError as error:
                 words = str(error).split(": ")[-1]
@@ -116,7 +116,7 @@ def test_advice_is_true(settings: Callable[..., RunSettings]) -> None:
 def test_a_gpu_that_something_else_uses_is_named(settings: Callable[..., RunSettings]) -> None:
     given = settings("model=pixtral_12b")
     with pytest.raises(SettingsError, match="GPU 0 has 60 of 129 GiB free"):
-        preflight.check(given.engine, given.model, gpus(1, free_gib=60), None)
+        preflight.check(given.engine.vllm, given.model, gpus(1, free_gib=60), None)
 
 
 @pytest.mark.parametrize(
@@ -126,15 +126,15 @@ def test_a_gpu_that_something_else_uses_is_named(settings: Callable[..., RunSett
 def test_more_gpus_than_there_are(settings: Callable[..., RunSettings], override: str, key: str) -> None:
     given = settings(override)
     with pytest.raises(SettingsError, match=key):
-        preflight.layout(given.engine, given.model, 8)
+        preflight.layout(given.engine.vllm, given.model, 8)
 
 
 def test_small_models_fill_the_host_with_copies(settings: Callable[..., RunSettings]) -> None:
     given = settings("model=pixtral_12b")
-    assert preflight.layout(given.engine, given.model, 8) == (1, 8)
+    assert preflight.layout(given.engine.vllm, given.model, 8) == (1, 8)
     given = settings()
-    assert preflight.layout(given.engine, given.model, 8) == (8, 1)
-    assert preflight.layout(given.engine, given.model, 6) == (4, 1)
+    assert preflight.layout(given.engine.vllm, given.model, 8) == (8, 1)
+    assert preflight.layout(given.engine.vllm, given.model, 6) == (4, 1)
 
 
 def test_missing_weights_say_how_to_get_them(
@@ -180,7 +180,7 @@ def test_gpus_are_those_that_are_left_visible(tmp_path: Path, monkeypatch: pytes
 def test_auto_takes_vllm_where_the_gpus_hold_the_model(
     compose: Callable[..., RunSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choose.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     given = compose("input=.", "engine.quantization=fp8")
     for count, engine in [(2, "vllm"), (1, "embedded"), (0, "embedded")]:
         monkeypatch.setattr(preflight, "visible_gpus", lambda count=count: gpus(count))

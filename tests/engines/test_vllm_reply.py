@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.engines.vllm.messages import Reply
 from pipeline.engines.vllm.reply import read_reply, token_ends
 
 
@@ -76,12 +77,16 @@ class Output:
     metrics: None = None
 
 
+def read(output: Output) -> Reply:
+    return read_reply("r", output)  # type: ignore[arg-type]  # what a protocol has is invariant in its type
+
+
 def test_probabilities_are_those_of_the_tokens_chosen() -> None:
     scores: list[dict[int, Token] | None] = [
         {7: Token(math.log(0.05), "no"), 8: Token(math.log(0.9), "yes")},
         {2: Token(1e-9, "</s>")},
     ]
-    reply = read_reply("r", Output([Written("no", [7, 2], scores)]))
+    reply = read(Output([Written("no", [7, 2], scores)]))
     assert reply.token_probabilities == pytest.approx((0.05, 1.0))
     assert max(reply.token_probabilities) <= 1
     assert reply.token_ends == (2, 2)
@@ -92,11 +97,11 @@ def test_probabilities_are_those_of_the_tokens_chosen() -> None:
 def test_a_reply_whose_tokens_were_not_all_scored_has_its_text_and_no_probabilities(
     scores: list[dict[int, Token] | None] | None,
 ) -> None:
-    reply = read_reply("r", Output([Written("no", [7, 2], scores)]))
+    reply = read(Output([Written("no", [7, 2], scores)]))
     assert (reply.text, reply.token_ends, reply.token_probabilities) == ("no", (), ())
 
 
 @pytest.mark.parametrize("logprob", [-math.inf, math.nan, 12.0])
 def test_a_probability_lies_between_0_and_1(logprob: float) -> None:
-    reply = read_reply("r", Output([Written("no", [7], [{7: Token(logprob, None)}])]))
+    reply = read(Output([Written("no", [7], [{7: Token(logprob, None)}])]))
     assert 0 <= reply.token_probabilities[0] <= 1

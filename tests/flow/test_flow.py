@@ -364,9 +364,11 @@ def test_killed_at_any_moment_a_run_is_finished_by_the_next(tmp_path: Path, text
             command(*arguments, f"output={rough}"),
             start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        wait_until(
-            lambda p=process, n=parts: len(list(rough.glob("_journal/*/part-*"))) > n or p.poll() is not None
-        )
+
+        def is_far(process: subprocess.Popen[bytes] = process, parts: int = parts) -> bool:
+            return len(list(rough.glob("_journal/*/part-*"))) > parts or process.poll() is not None
+
+        wait_until(is_far)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert subprocess.run(command(*arguments, f"output={rough}"), capture_output=True).returncode == 0

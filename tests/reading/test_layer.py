@@ -10,7 +10,7 @@ import pytest
 from conftest import SAMPLES
 from PIL import Image, ImageDraw
 
-from pipeline.reading import draw, kinds, letters
+from pipeline.reading import draw, kinds, layer, letters
 
 A4 = (1240, 1754)
 ENGLISH = (
@@ -93,7 +93,7 @@ def test_every_page_of_real_documents_has_the_words_of_its_text() -> None:
     job = draw.Job(str(path), path.name, "pdf", None, 10**9)
     with pymupdf.open(path) as document:
         for page in document:
-            found = draw.layer.read(page.get_displaylist())
+            found = layer.read(page.get_displaylist())
             assert "".join(found.words.texts) == "".join(found.text.split())
             assert len(found.words.corners) == 16 * len(found.words.texts)
     assert len(draw.inspect(job, draw.Geometry(1024, 16))) == 3

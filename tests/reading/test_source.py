@@ -6,6 +6,7 @@ import socket
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pymupdf
 import pytest
@@ -94,7 +95,8 @@ def test_a_name_that_is_not_utf8_is_escaped_and_still_opens(tmp_path: Path) -> N
 
 def test_links_are_followed_only_to_files_inside_the_input(tmp_path: Path) -> None:
     inside, outside = tmp_path / "in", tmp_path / "out"
-    inside.mkdir(), outside.mkdir()
+    inside.mkdir()
+    outside.mkdir()
     Image.new("L", (8, 8)).save(inside / "a.png")
     Image.new("L", (9, 9)).save(outside / "secret.png")
     (inside / "loop").symlink_to(inside)
@@ -105,7 +107,8 @@ def test_links_are_followed_only_to_files_inside_the_input(tmp_path: Path) -> No
 
 def test_a_link_that_cannot_be_followed_has_a_row_that_says_why(tmp_path: Path) -> None:
     inside, outside = tmp_path / "in", tmp_path / "out"
-    inside.mkdir(), outside.mkdir()
+    inside.mkdir()
+    outside.mkdir()
     Image.new("L", (8, 8)).save(inside / "a.png")
     Image.new("L", (9, 9)).save(outside / "secret.png")
     (inside / "gone.png").symlink_to(inside / "nothing.png")
@@ -122,7 +125,8 @@ def test_a_link_that_cannot_be_followed_has_a_row_that_says_why(tmp_path: Path) 
 
 def test_links_are_followed_out_on_request_and_never_in_a_circle(tmp_path: Path) -> None:
     inside, outside = tmp_path / "in", tmp_path / "out"
-    inside.mkdir(), outside.mkdir()
+    inside.mkdir()
+    outside.mkdir()
     Image.new("L", (8, 8)).save(inside / "a.png")
     Image.new("L", (9, 9)).save(outside / "b.png")
     (inside / "link.png").symlink_to(outside / "b.png")
@@ -166,14 +170,16 @@ def test_an_input_without_a_document_is_refused_before_any_work(tmp_path: Path) 
 @pytest.mark.parametrize("which", ["include", "exclude"])
 def test_patterns_that_leave_nothing_are_refused(tmp_path: Path, which: str) -> None:
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
-    settings = replace(EVERYTHING, **{which: ["*.pdf"] if which == "include" else ["*"]})
+    given: dict[str, Any] = {which: ["*.pdf"] if which == "include" else ["*"]}
+    settings = replace(EVERYTHING, **given)
     with pytest.raises(SettingsError, match="leave out all of its 1 files"):
         source.find(str(tmp_path), settings, WHOLE, balance)
 
 
 def test_a_folder_of_links_that_all_lead_nowhere_is_refused(tmp_path: Path) -> None:
     inside, outside = tmp_path / "in", tmp_path / "out"
-    inside.mkdir(), outside.mkdir()
+    inside.mkdir()
+    outside.mkdir()
     Image.new("L", (8, 8)).save(outside / "a.png")
     (inside / "a.png").symlink_to(outside / "a.png")
     (inside / "shelf").symlink_to(outside)

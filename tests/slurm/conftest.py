@@ -111,7 +111,7 @@ class Job(SimpleNamespace):
         from pipeline.sharding.progress import attempts
 
         tried = attempts(self.output, shards.read(self.output))
-        return sum(int(each["summary"][what]) for tries in tried.values() for each in tries)
+        return sum(int(getattr(each.summary, what)) for tries in tried.values() for each in tries)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 from vllm.v1.core.sched.scheduler import Scheduler
 
 
-class PoisonedScheduler(Scheduler):
+class PoisonedScheduler(Scheduler):  # type: ignore[misc]  # its types are not there where types are checked
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         deadly = int(os.environ["POISON_TOKENS"])
         if any(request.num_prompt_tokens == deadly for request in self.requests.values()):
