@@ -70,13 +70,26 @@ def confidence(ranked: Sequence[Ranked]) -> float:
     """Return how sure it is that the first passage is the one, from 0 to 1.
 
     What it holds of the question, times how far it leads the best passage of any other page, times how well
-    it could be read: to hold all of the question says little when another page holds as much.
+    it could be read: to hold all of the question says little when another page holds as much. Where a passage
+    is more numbers than words, as the labels of a chart are, it states nothing, whatever it holds.
     """
     if not ranked or ranked[0].score <= 0:
         return 0.0
     best = ranked[0]
     lead = 1 - ranked[1].score / best.score if len(ranked) > 1 else 1.0
-    return best.share * lead * best.passage.legibility
+    stated = _OF_LABELS if _is_labels(best.passage.prose) else 1.0
+    return best.share * lead * best.passage.legibility * stated
+
+
+_OF_LABELS = 0.3
+_NUMBER = re.compile(r"\b\d[\d.,]*\b")
+_WORD = re.compile(r"[^\W\d_]{2,}")
+
+
+def _is_labels(text: str) -> bool:
+    """Tell whether a text is more numbers than words; a character of an unspaced script is a word."""
+    words = sum(1 if word.isascii() else max(1, len(word) // 2) for word in _WORD.findall(text))
+    return len(_NUMBER.findall(text)) > words
 
 
 @functools.lru_cache(maxsize=4096)  # many questions are asked about the same passages
