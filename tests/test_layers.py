@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,7 @@ HOMES = {
 }
 
 
+@functools.cache
 def modules() -> dict[str, ast.Module]:
     files = {".".join(f.relative_to(PACKAGE).with_suffix("").parts): f for f in PACKAGE.rglob("*.py")}
     named = {name.removesuffix(".__init__"): file for name, file in files.items() if name != "__init__"}

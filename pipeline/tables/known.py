@@ -73,10 +73,9 @@ class Known:
         """Count the rows of (answer id, rows) pairs: kept from before, answered now, and errors by code."""
         kept, answered, failed = 0, 0, Counter[str]()
         for answer_id, count in cells:
-            if answer_id in self._added:
-                answered += count
-            elif self._is_final(answer_id):
-                kept += count
+            if self._is_final(answer_id):
+                answered += count * (answer_id in self._added)
+                kept += count * (answer_id not in self._added)
             elif failure := self._failures.get(answer_id):
                 failed[failure.code] += count
         return kept, answered, failed

@@ -75,7 +75,7 @@ def test_every_question_of_every_sample_has_one_row_with_a_status(
     assert listed.loc["project-history.en.pdf", ["pages", "text_layer_pages"]].tolist() == [27, 27]
     assert list(listed.loc["project-history.en.pdf", "languages"]) == ["en"]
     assert (summary.inputs, summary.inputs_ok, summary.inputs_error, summary.ignored_files) == (8, 7, 1, 1)
-    assert (summary.cells, summary.answered, summary.reused, summary.failed) == (9, 8, 0, 1)
+    assert (summary.cells, summary.answered, summary.reused, summary.failed) == (10, 9, 0, 1)
 
 
 def test_a_password_opens_an_encrypted_file(compose: Callable[..., RunSettings], tmp_path: Path) -> None:
