@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.answering.reduce import Reducer
 from pipeline.records import Answer, Cell, Completion, Document, Page, Question, Request, Subject
+from pipeline.tables import columns, rows
 from pipeline.tables.columns import KINDS
 
 EXAMPLES = 150
@@ -24,6 +27,7 @@ DOCUMENT = Document("a\udcff.pdf", Path("a.pdf"), "pdf", 1, "id")
 PAGES = tuple(Page(DOCUMENT, n, 2, 16, 16, n, text=f"Page {n} says -3 %.", text_covers=True) for n in (1, 2))
 CELL = Cell("c", Subject("document", DOCUMENT.source, "id", PAGES, 2), Question("q\ud800", "?"))
 
+STAMP = rows.Stamp(model="m", engine="e", task="t", run_id="r", settings_hash="s")
 ANY_TEXT = st.text(st.characters(codec=None, categories=None), max_size=40)
 NUMBERS = st.one_of(
     st.integers(-(10**30), 10**30),
@@ -121,6 +125,16 @@ def check(answer: Answer, kinds: dict[str, str]) -> None:
                 items = value if isinstance(value, list) else [value]
                 kept = pa.array([value], KINDS[kind], from_pandas=False).to_pylist()[0]
                 assert (kept if isinstance(kept, list) else [kept]) == items
+    (row,) = parquet(answer, kinds).to_pylist()
+    assert (row["status"], row["error_code"]) == (answer.status, answer.failure and answer.failure.code)
+
+
+def parquet(answer: Answer, kinds: dict[str, str]) -> pa.Table:
+    """Write the answer's row to Parquet, as a run does, and read it again."""
+    made, schema = rows.of_answer(answer, STAMP, kinds), columns.schema("answers", kinds)
+    file = io.BytesIO()
+    pq.write_table(columns.to_table([made], schema, rows.refused), file)
+    return pq.read_table(file)
 
 
 # Half of the replies are loose enough a fit for their schema to get as far as the columns.
