@@ -7,7 +7,6 @@ more stay in the journal, so that an answer is never computed twice.
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import logging
 import time
 from collections import Counter
@@ -179,10 +178,6 @@ class Sink:
             journal.write_text(self.layout.journal / "run.json", record.to_json())
             if not self.layout.shard.planned:
                 journal.write_text(self.layout.output / "run.json", record.to_json())
-
-    def first_date(self, today: dt.date) -> dt.date:
-        """Return the date on which this output was begun."""
-        return self.layout.first_date(today)
 
     # ---- inside ----
 

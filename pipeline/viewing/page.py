@@ -19,7 +19,7 @@ _COUNTED = ["answer_id", "question_id", "question", "status", "error_code", "nee
 _SHOWN = ["source", "page", "question", "answer", "evidence_pages", "evidence_found", "confidence"]
 
 
-_INPUTS = ["source", "kind", "status", "pages", "text_layer_pages", "blank_pages"]
+_INPUTS = ["source", "kind", "status", "error_code", "error", "pages", "text_layer_pages", "blank_pages"]
 
 
 _BARS = 20
@@ -87,6 +87,7 @@ def render(output: Path) -> str:
         errors=_errors(output, answers),
         bars=_histogram(answers.loc[ok, "confidence"], run["settings"]["engine"]["review_below"]),
         kinds=_kinds(documents),
+        failing=_failing(documents),
         review=_to_review(output, answers[ok & answers["needs_review"]]),
         has_summary=(output / "summary.md").exists(),
     )
@@ -132,6 +133,15 @@ def _histogram(confidence: pd.Series[float], review_below: float) -> list[Bar]:
     return [
         Bar(place / _BARS, (place + 1) / _BARS, n, n / highest, (place + 0.5) / _BARS < review_below)
         for place, n in enumerate(heights)
+    ]
+
+
+def _failing(documents: pd.DataFrame) -> list[dict[str, Any]]:
+    """Count the inputs that could not be read whole by code, asked about or not, each with what a few say."""
+    failed = documents[documents["status"] != "ok"]
+    return [
+        {"code": code, "inputs": len(rows), "examples": list(rows["error"].head(_MOST_EXAMPLES))}
+        for code, rows in failed.groupby("error_code", sort=True)
     ]
 
 

@@ -108,6 +108,15 @@ def test_the_page_counts_what_the_tables_hold(answered: Path) -> None:
     assert page.bars == 20
 
 
+def test_inputs_that_could_not_be_read_are_named_by_code(answered: Path) -> None:
+    failed = pd.read_parquet(answered / "documents").query("status == 'error'")
+    assert len(failed)
+    shown = {row[0]: row for row in rows(Page(write(answered)), "Inputs that could not be read")}
+    for code, group in failed.groupby("error_code"):
+        assert shown[str(code)][1] == str(len(group))
+        assert group["error"].iloc[0] in shown[str(code)][2]
+
+
 def test_the_least_certain_answers_come_first(answered: Path) -> None:
     page = Page(write(answered))
     confidences = [float(row[-1]) for row in rows(page, "To review")]
