@@ -55,6 +55,7 @@ def _by_engine(config: DictConfig) -> DictConfig:
         name: {field.name: engine.pop(field.name) for field in fields(kind) if field.name in engine}
         for name, kind in (("embedded", EmbeddedSettings), ("vllm", VllmSettings))
     }
+    # conf/ has the flat names alone, so the nested ones are new to the struct.
     OmegaConf.set_struct(given, False)
     given.engine = {**engine, **own}
     return given
@@ -81,6 +82,7 @@ def _check_values(settings: RunSettings) -> None:
 def _check_writable(output: Path) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
+        # Tried, not asked: permission bits say little on network file systems and nothing to root.
         with tempfile.TemporaryFile(dir=output):
             pass
     except OSError as error:
@@ -135,6 +137,7 @@ def _known_keys() -> list[str]:
     for key, value in _compose([]).items_ex(resolve=False):
         keys.append(str(key))
         if isinstance(value, DictConfig):
+            # One level is all there is on the command line.
             keys += [f"{key!s}.{inner!s}" for inner in value]
     return keys
 
@@ -176,8 +179,10 @@ def signals_raise() -> Iterator[None]:
     owner = os.getpid()
 
     def stop(number: int, frame: FrameType | None) -> None:
+        # A second signal, as impatient people and schedulers send, would end the saving of what is finished.
         for name in names:
             signal.signal(name, signal.SIG_IGN)
+        # A forked worker inherits the handler, and must not raise Interrupted in the middle of its own work.
         if os.getpid() == owner:
             raise Interrupted(signal.Signals(number).name)
 
@@ -187,6 +192,7 @@ def signals_raise() -> Iterator[None]:
         yield
     finally:
         for name, handler in before.items():
+            # Somebody else's handler, set meanwhile, stays.
             if signal.getsignal(name) is stop:
                 signal.signal(name, handler)
 

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 Json = bool | int | float | str | None | list["Json"] | dict[str, "Json"]
 """What JSON holds: schemas, and replies under them."""
@@ -19,7 +19,9 @@ def fingerprint(*parts: object) -> str:
     """Return 32 hex digits of SHA-256 over `parts`, each delimited by its length."""
     digest = hashlib.sha256()
     for part in parts:
+        # File names may hold bytes that are no UTF-8.
         data = str(part).encode("utf-8", "surrogateescape")
+        # With its length: else ("ab", "c") and ("a", "bc") would be the same.
         digest.update(b"%d:" % len(data) + data)
     return digest.hexdigest()[:32]
 
@@ -216,7 +218,7 @@ class Answer:
     status: str
     failure: Failure | None = None
     answer: str | None = None
-    fields: dict[str, Any] | None = None
+    fields: dict[str, Json] | None = None
     evidence_pages: tuple[int, ...] = ()
     evidence_found: bool | None = None
     evidence_quote: str | None = None
@@ -313,6 +315,7 @@ def matches(source: str, pattern: str) -> bool:
     """Tell whether `pattern`, a path, a folder or a glob relative to the input, names `source`."""
     if not pattern:
         return True
+    # macOS stores file names decomposed, people type them composed.
     name, wanted = (
         unicodedata.normalize("NFC", source),
         unicodedata.normalize("NFC", pattern).removeprefix("./"),
@@ -327,4 +330,5 @@ def joined_id(documents: Iterable[Document]) -> str:
 
 def clean_text(text: str) -> str:
     """Replace halves of surrogate pairs, which neither UTF-8 nor Parquet can hold, by U+FFFD."""
+    # Through UTF-16, so that two halves which belong together become their character.
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

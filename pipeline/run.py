@@ -67,6 +67,7 @@ def plan(settings: RunSettings) -> str:
 
 def main() -> None:
     """Check the command line, then let Hydra compose it and run."""
+    # Hydra makes its output folder first and shows a trace for mistakes: checked before, one line is enough.
     if not set(sys.argv[1:]) & {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"}:
         with errors_end_in_a_line():
             check_arguments(sys.argv[1:])

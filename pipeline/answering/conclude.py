@@ -28,6 +28,7 @@ class Conclusion:
         answer = _begin(cell, completion, pending)
         if completion is None:
             return _failed(answer, pending.failures[0])
+        # Nothing was asked, for there is nothing to see: an answer of null, unless there are faint marks.
         if completion.finish_reason == "blank":
             return replace(answer, status="ok", needs_review=bool(pending.faint))
         fault = self.fault(cell, completion)
@@ -36,8 +37,10 @@ class Conclusion:
             message = f"the reply is not of the form asked for ({reply.reason})"
             reply = Failure("schema_invalid", f"{_named(cell)}: {message}")
         if isinstance(reply, Failure):
+            # The words stay in the row: a person can often use what no parser could.
             return _failed(replace(answer, answer=clean_text(completion.text)), reply)
         answer = self._fill(answer, reply, completion, pending)
+        # An answer without some of the pages is kept and shown; it is an error, which the next run retries.
         return _failed(answer, pending.failures[0]) if pending.failures else answer
 
     def fault(self, cell: Cell, completion: Completion) -> Failure | None:
@@ -61,6 +64,7 @@ class Conclusion:
     def _fill(self, answer: Answer, reply: Reply, completion: Completion, pending: Pending) -> Answer:
         evidence = look_up(reply.quote, reply.pages, pending.pages, pending.covered, completion.boxes)
         known = [self._confidence(completion), *(p.confidence for p in pending.rests_on(reply.pages))]
+        # A merge is as sure as the least sure part that it rests on: writing it down again adds no knowledge.
         sure = None if known[0] is None else min(value for value in known if value is not None)
         answer = replace(
             answer,
@@ -81,6 +85,7 @@ class Conclusion:
         """Tell whether a reply had to give evidence and gave none that could be looked up, or too much."""
         if not self.reader.evidence or reply.answer is None:
             return False
+        # Where pages have text, a model that names one can quote it: none is a sign of a guess.
         uncited = reply.quote is not None and not reply.pages
         unquoted = reply.quote is None and any(page in pending.covered for page in reply.pages)
         return uncited or unquoted or reply.names_other_pages

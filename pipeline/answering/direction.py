@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 
+# The classes of Unicode's bidirectional algorithm (UAX 9), as far as its reordering of lines needs them.
 _SORTS = {"R": "R", "AL": "R", "L": "L", "EN": "E", "AN": "E", "ES": "S", "CS": "S", "ET": "S", "NSM": "M"}
 # What runs from left to right all the same: words of other scripts with what is between them; numbers alone.
 _LEFT_TO_RIGHT = re.compile(r"(?=[^R]*L)[LE](?:[^R]*[LE])?|E(?:[ESM]*E)?")
@@ -39,6 +40,7 @@ def orders(text: str) -> Iterator[Order]:
     """Yield other orders in which a text with right-to-left lines may be meant; none without such lines."""
     if not has_right_to_left(text):
         return
+    # Files differ: letters as seen, words as read in a line as seen, or words as seen in a line as read.
     for turn in (_turn_line, _turn_order, _turn_runs):
         yield list(_by_line(text, turn))
 

@@ -12,6 +12,7 @@ from pipeline.answering.places import lay_out
 from pipeline.answering.signs import kinds
 from pipeline.records import Box, Page
 
+# A shorter quote, "5" say, stands on nearly every page and proves nothing.
 _LEAST_CHARS = 3
 _LEAST_CHARS_UNSPACED = 2
 _MOST_BOXES = 500
@@ -39,6 +40,7 @@ def look_up(
         return Evidence()
     wanted = tokens(quote)
     hits = list(_hits(wanted, cited, pages, covered)) if _is_long_enough(quote, wanted) else []
+    # Found on a cited page that has a layer: what another cited page without one shows does not matter.
     if hits:
         return Evidence(True, tuple(dict.fromkeys(chain.from_iterable(hits)))[:_MOST_BOXES])
     if all(page in covered for page in cited):
@@ -60,8 +62,10 @@ def _hits(
     layers = {number: page for number, page in pages.items() if number in covered}
     alone = [hit for n in cited if n in layers and (hit := _on_page(wanted, layers[n])) is not None]
     yield from alone
+    # Only what no page holds whole is looked for across two: joining pages is slow and could join by chance.
     if alone:
         return
+    # A quote that runs over a page's end may cite either page.
     for first in sorted({pair for n in cited for pair in (n - 1, n)}):
         if first in layers and first + 1 in layers and _follows(layers[first], layers[first + 1]):
             across = _across(wanted, layers[first], layers[first + 1])

@@ -39,6 +39,7 @@ def parse(text: str) -> Parsed | Problem:
     if len(text) > LONGEST_REPLY_CHARS:
         return Problem(f"it has {len(text):,} characters, the most is {LONGEST_REPLY_CHARS:,}")
     body = unfenced(text)
+    # Counted before parsing: json and jsonschema recurse, and deep enough they end the process.
     if _depth(body) > DEEPEST_NESTING:
         return Problem(f"it is nested more than {DEEPEST_NESTING} levels deep")
     try:
@@ -76,6 +77,7 @@ def _depth(text: str) -> int:
 
 
 def _integer(text: str) -> int:
+    # Python refuses over 4,300 digits with a message about its own settings.
     if len(text) > _MOST_DIGITS:
         raise ValueError(f"a number in it has {len(text):,} digits")
     return int(text)

@@ -28,6 +28,7 @@ def find_across(quote: Tokens, before: str, after: str) -> tuple[Positions, Posi
     if not quote.texts:
         return None
     room = 3 * (quote.ends[-1] - quote.starts[0]) + _RUNNING_CHARS
+    # Most pairs of stretches cannot hold the quote; seeing that from their ends spares joining them.
     tails = [cut for cut in _tails(before, room) if _may_begin(quote, before[slice(*cut)])]
     heads = [cut for cut in _heads(after, room) if _may_end(quote, after[slice(*cut)])] if tails else []
     for (start, end), (begin, stop) in product(tails, heads):

@@ -58,6 +58,7 @@ class Pending:
         """Keep a part's reply, with its confidence in place of the tokens that it was worked out from."""
         if not completion.failure:
             self.parts.append(part)
+        # A document of 3,000 pages has a hundred parts: their tokens would fill memory until the merge.
         kept = replace(completion, confidence=part.confidence, token_ends=(), token_probabilities=())
         self.replies.append((position, kept))
 
@@ -77,12 +78,14 @@ class Pending:
         known = (page for page in request.pages if page.text_covers or (page.blank and not page.faint))
         self.covered |= {page.ordinal for page in known}
         self.faint |= {page.ordinal for page in request.pages if page.faint}
+        # For the same reason texts of pages are kept only where a quote can lie.
         kept = request.pages if request.siblings == 1 else _cited(request.pages, completion.text)
         self.pages.update((page.ordinal, page) for page in kept)
 
     def rests_on(self, cited: Sequence[int]) -> Iterable[Part]:
         """Return the parts that an answer rests on: those that showed a page it cites, or said anything."""
         showed = [part for part in self.parts if part.pages & set(cited)]
+        # An answer without pages may rest on any part that said something.
         return showed or [part for part in self.parts if part.says_something] or self.parts
 
 

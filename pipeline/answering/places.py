@@ -29,6 +29,7 @@ class Layout:
         lines: list[_Corners] = []
         last: _Corners | None = None
         for corners in (self.corners[index] for index in indices):
+            # Files with broken matrices have words at infinity, which Parquet holds and no viewer can draw.
             if not all(map(math.isfinite, corners)):
                 continue
             if last is not None and _on_one_line(last, corners):
@@ -57,6 +58,7 @@ def lay_out(page: Page) -> Layout:
 
 
 def _corners(words: Words) -> tuple[_Corners, ...]:
+    # Four 32-bit floats a word.
     whole = len(words.corners) // 16 * 16
     return tuple(struct.iter_unpack("<4f", words.corners[:whole]))
 

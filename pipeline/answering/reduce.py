@@ -69,6 +69,7 @@ class Reducer:
         pending.spent.add(completion)
         fault = self.fault(request, completion)
         if fault == "schema_invalid" and request.siblings > 1 and not self._checks_parts:
+            # The embedded engine hands on candidates there, no whole reply; only the merge has its form.
             fault = None
         if fault and (again := self._again(request, fault)):
             return [again]
@@ -88,6 +89,7 @@ class Reducer:
         pending.keep(request.position, completion, self._conclusion.part(request, completion))
         if len(pending.replies) < request.siblings:
             return None
+        # Parts that failed leave the others to be merged; the row then is an error that keeps the answer.
         useful = pending.take()
         if len(useful) > 1:
             return self._merges(request.cell, [clean_text(reply.text) for reply in useful])
@@ -131,6 +133,7 @@ class Reducer:
 
     def _groups(self, question: Question, texts: Sequence[str]) -> list[list[str]]:
         """Split replies evenly into as few groups of at least two as fit the context each."""
+        # As few merges as the context allows: each level rewrites what the one before it wrote.
         for count in range(1, len(texts) // 2 + 1):
             size, extra = divmod(len(texts), count)
             starts = [i * size + min(i, extra) for i in range(count + 1)]

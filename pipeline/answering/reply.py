@@ -41,6 +41,7 @@ class Reader:
 
     def read(self, text: str, pages: Set[int]) -> Reply | Problem:
         """Return what a reply about these pages says, or why it cannot be used; never raise."""
+        # Any text is an answer: nothing to parse, nothing to check.
         if self.form is None:
             return Reply(clean_text(text))
         parsed = parse(text)
@@ -55,6 +56,7 @@ class Reader:
         if not isinstance(whole, dict):
             return Problem("it is not a JSON object")
         body, quote = whole.get("answer"), whole.get("quote")
+        # Quote and pages beside an answer of null would be evidence of nothing.
         if body is None:
             return Reply(None)
         cited, outside = _pages(whole.get("pages"), pages)
@@ -67,6 +69,7 @@ class Reader:
             if body is not None and (self.field_kinds or self.answer_field):
                 return Problem("its answer is not a JSON object")
             return Reply(_as_text(body), None, quote, pages, outside)
+        # The model's own spelling of a number stays in `fields` unless its column needs another.
         fields = dict(body)
         for name, kind in self.field_kinds.items():
             fitted = fit(fields.get(name), kind)

@@ -13,6 +13,7 @@ _LOST = "\ufffd"
 def needs_review(answer: Answer, faint: Set[int], review_below: float) -> bool:
     """Tell whether an answer must not be taken as it is; `faint` are its pages with hardly visible marks."""
     return (
+        # Each of these alone has let wrong answers through as "ok": one is enough.
         answer.confidence is None
         or answer.confidence < review_below
         or answer.finish_reason != "stop"

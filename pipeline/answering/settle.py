@@ -27,6 +27,7 @@ def settle(chunk: Chunk) -> tuple[list[Request], list[Settled]]:
 
 def loops(text: str) -> bool:
     """Tell whether a text that was cut ends in one passage, of up to 400 characters, over and over."""
+    # Exact repetition alone: a list of like rows, cut at the limit, is long and not a loop.
     for period in range(1, 401):
         tail = text[-max(4 * period, 200) :]
         if len(tail) >= max(4 * period, 200) and tail[period:] == tail[:-period]:

@@ -35,6 +35,7 @@ def read(text: str, known: Callable[[str], bool]) -> tuple[list[str], list[list[
         reason = f"cannot be read after line {line_number} ({one_line(error)}): check its quotes"
         raise ValueError(reason) from error
     names = header(filled[0]) if filled else []
+    # A row with a field too many has a comma in a text that was not quoted: all after it would be shifted.
     for number, line in enumerate(filled[1:], 1):
         if len(line) != len(names):
             raise ValueError(_misfit(number, line, names, separator))
@@ -46,6 +47,7 @@ def _separator(text: str, known: Callable[[str], bool]) -> tuple[str, str]:
     first, _, rest = text.lstrip("\r\n").partition("\n")
     if match := re.fullmatch(r"sep=(.)\r?", first):  # a line that spreadsheets write
         return match[1], rest
+    # Not csv.Sniffer: it guesses from all characters and takes letters for separators in short files.
     line = first.partition("\r")[0][:10_000].replace('"', "")
     found = {each: sum(known(tidy(name)) for name in line.split(each)) for each in _SEPARATORS}
     return max(_SEPARATORS, key=lambda each: found[each]), text

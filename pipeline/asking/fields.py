@@ -9,6 +9,8 @@ import jsonschema
 
 from pipeline.records import Json
 
+# JSON schema's `number` covers integers. Kept apart here, so that a field that is never a fraction gets an
+# integer column, whichever way its schema says so.
 _TYPES = frozenset(("string", "integer", "fraction", "boolean", "array", "object"))
 _NUMBER = frozenset(("integer", "fraction"))
 _KINDS = {
@@ -28,6 +30,7 @@ def nullable(field: Json) -> Json:
     if not isinstance(field, dict) or _takes_null(field):
         return field
     simple = dict(field)
+    # `const` cannot be widened by null, an enumeration can.
     if "const" in simple and "enum" not in simple:
         simple["enum"] = [simple.pop("const")]
     kinds, values, options = (simple.get(name) for name in ("type", "enum", "anyOf"))
@@ -37,6 +40,7 @@ def nullable(field: Json) -> Json:
         simple["enum"] = [*values, None]
     if isinstance(options, list):
         simple["anyOf"] = [*options, {"type": "null"}]
+    # Plain keywords where they do: models and guided decoding do better with them than with `anyOf`.
     if _takes_null(simple):
         return simple
     remarks = {name: field[name] for name in _REMARKS if name in field}
@@ -66,6 +70,7 @@ def check_names(names: Sequence[str]) -> None:
             raise ValueError(
                 f"has a field named {name[:60]!r}, which cannot be the name of a column: rename it"
             )
+        # Two that look alike would be two columns which nobody can tell apart.
         other = seen.setdefault(unicodedata.normalize("NFC", name), name)
         if other != name:
             raise ValueError(f"has two fields that both read {name!r}: rename one")
@@ -106,6 +111,7 @@ def _of_values(values: Sequence[Json]) -> frozenset[str]:
 def _of_value(value: Json) -> frozenset[str]:
     if value is None:
         return frozenset()
+    # First: True is an int to Python.
     if isinstance(value, bool):
         return frozenset(("boolean",))
     if isinstance(value, float):

@@ -40,6 +40,7 @@ _GROUPS = (
 
 def inline(schema: dict[str, Json]) -> Json:
     """Return the schema without `$ref` and `$defs`. Raises ValueError for what cannot be written out."""
+    # A registry that fetches nothing: a `$ref` to the network is refused, never followed.
     resource: Resource[Json] = DRAFT202012.create_resource(schema)
     registry: Registry[Json] = Registry()
     uri = str(schema.get("$id") or "")
@@ -86,6 +87,7 @@ class _Inliner:
                 "it has no such part" if ref.startswith("#") else "only parts of the schema itself are read"
             )
             raise ValueError(f"refers to {ref[:100]!r}: {where}; put it under $defs") from error
+        # A tree of comments, say: written out it would have no end.
         if id(found.contents) in self._open:
             raise ValueError(
                 f"refers to {ref[:100]!r} from within it, so that it has no end; write out the levels needed"
@@ -111,6 +113,7 @@ class _Inliner:
         self._spend(2)
         if len(self._open) == _MOST_LEVELS:
             raise ValueError(f"is nested deeper than {_MOST_LEVELS} schemas: make it flatter")
+        # By identity: the same place in the schema, not one that merely looks the same.
         self._open.append(id(schema))
         yield
         self._open.pop()

@@ -50,6 +50,7 @@ def split(costs: Sequence[int], most_pages: int, most_tokens: int) -> list[int]:
     """
     if max(costs, default=0) > most_tokens:
         raise ValueError(f"a page of {max(costs)} tokens exceeds {most_tokens}")
+    # The fewest that could do; pages of unequal cost may take more.
     runs = max(1, math.ceil(len(costs) / most_pages), math.ceil(sum(costs) / most_tokens))
     while True:
         lengths = [len(costs) // runs + (index < len(costs) % runs) for index in range(runs)]
@@ -101,6 +102,7 @@ def chunks(
         start += length
 
 
+# More than nearly any question has, and less than one page costs.
 _QUESTION_TOKENS = 2048
 
 

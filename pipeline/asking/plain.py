@@ -22,6 +22,7 @@ def read(path: Path) -> Json:
     if not path.is_file():
         raise ValueError("cannot be read: there is no such file")
     with path.open("rb") as file:
+        # One more than allowed, to know: a size that was asked for before could have changed.
         data = file.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
         raise ValueError(f"is larger than {_MOST_BYTES >> 10} KiB")
@@ -70,6 +71,7 @@ class _Copy:
             raise ValueError(f"holds more than {_MOST_VALUES} values: ask for fewer fields")
         if isinstance(value, str):
             return clean_text(value)
+        # The same mapping under a million aliases is counted a million times: memory is what it would take.
         if value is None or isinstance(value, bool | int):
             return value
         if isinstance(value, float) and math.isfinite(value):

@@ -49,12 +49,14 @@ def label(page: Page, scope: str) -> str:
     """Return the words before a page's image; a file's name is quoted, as data."""
     if scope != "folder":
         return f"Page {page.number} of {page.total}"
+    # A name is chosen by whoever wrote the file: in JSON it cannot end its own quotes and give orders.
     name = json.dumps(page.document.source, ensure_ascii=False)
     return f"Page {page.ordinal}, which is page {page.number} of {page.total} of the file {name}"
 
 
 def ask(question: Question, task: TaskSettings, envelope: Mapping[str, Json] | None) -> str:
     """Return the text after the images: instruction, form of the reply, then the question."""
+    # The question comes last: all that is before it is the same for every question and found in the cache.
     parts = [task.instruction.strip(), *_form(task, envelope), question.text]
     return "\n\n".join(part for part in parts if part)
 

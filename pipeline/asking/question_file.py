@@ -70,6 +70,7 @@ def _decode(path: Path) -> str:
     except UnicodeDecodeError as error:
         if encoding != "utf-8":
             raise ValueError(f"is not the {encoding} that its first bytes announce") from error
+        # What Excel writes on Windows when nobody chooses UTF-8.
         text = data.decode("cp1252", "replace")
         if "\ufffd" in text or _CONTROL.search(text):
             raise ValueError("is not text: save it as CSV in UTF-8") from error
@@ -102,6 +103,7 @@ def _read_yaml(text: str) -> object:
 
 def _read_json(text: str) -> object:
     try:
+        # Numbers stay as written: a gold answer "12.50" is not 12.5.
         return json.loads(text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"cannot be read ({one_line(error)})") from error
@@ -111,6 +113,7 @@ def _read_parquet(path: Path) -> list[object]:
     import pandas
 
     try:
+        # Nullable dtypes: else a column of page numbers with a gap comes back as 3.0.
         table = pandas.read_parquet(path, dtype_backend="numpy_nullable")
         named = [name for name in table.index.names if name is not None]
         rows = (table.reset_index(named) if named else table).to_dict("records")

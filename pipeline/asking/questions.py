@@ -93,6 +93,7 @@ def _ours(name: str) -> str | None:
         return None
     if ours := joined if joined in _COLUMNS else _OURS_BY_NAME.get(joined):
         return ours
+    # High enough for `quesiton`, too high for a column of another meaning.
     return next(iter(difflib.get_close_matches(joined, _COLUMNS, n=1, cutoff=0.85)), None)
 
 
@@ -100,6 +101,7 @@ def _question(row: Mapping[str, str], number: int, has_ids: bool) -> Question:
     text, question_id, document = (
         row.get(name, "").strip() for name in ("question", "question_id", "document")
     )
+    # By place in the file: stable for as long as questions are only added at its end.
     if not has_ids:
         question_id = f"q{number}"
     if not text or not question_id:

@@ -77,6 +77,7 @@ def _prepared(given: Json) -> dict[str, Json]:
 
 def _check_nulls(prepared: dict[str, Json], names: dict[str, Json]) -> None:
     """Refuse rules between fields that a document which states none of them would break."""
+    # Every field may be null, but a rule such as `minProperties` or `dependentRequired` may still forbid it.
     nothing = dict.fromkeys(names)
     problem = next(jsonschema.Draft202012Validator(prepared).iter_errors(nothing), None)
     if problem is not None:
@@ -98,6 +99,7 @@ def envelope(settings: TaskSettings) -> dict[str, Json] | None:
         "type": "object",
         "properties": {
             "answer": inner or {"type": ["string", "null"]},
+            # Bounded: a guide without a limit lets a model write numbers until its budget is spent.
             "pages": {"type": "array", "items": {"type": "integer"}, "maxItems": 30},
             "quote": {"type": ["string", "null"]},
         },

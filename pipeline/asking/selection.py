@@ -34,6 +34,7 @@ class Selection:
         self._globs: dict[str, list[tuple[int, int, re.Pattern[str]]]] = defaultdict(list)
         for index, question in enumerate(self._questions):
             self._add(index, question.document)
+        # Globs are found by the letters before their first wildcard: thousands cost a lookup for each length.
         self._prefix_lengths = sorted({len(prefix) for prefix in self._globs})
         self._of_any = self._most_specific([])
 
@@ -76,6 +77,7 @@ class Selection:
         name = unicodedata.normalize("NFC", source)
         yield from ((index, (_EXACT, 0)) for index in self._exact.get(name, ()))
         for slash in (at for at, character in enumerate(name) if character == "/"):
+            # The deeper folder says more.
             yield from ((index, (_FOLDER, slash)) for index in self._folders.get(name[:slash], ()))
         for length in self._prefix_lengths:
             for index, literal, pattern in self._globs.get(name[:length], ()) if length <= len(name) else ():

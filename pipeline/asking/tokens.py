@@ -35,6 +35,7 @@ class TokenCounter:
         self._tokenizer = load_tokenizer(settings)
         self._encode = self._tokenizer.instruct_tokenizer.tokenizer.encode
         self._system = system_prompt
+        # The same labels and questions are counted for document after document.
         self.text = functools.lru_cache(maxsize=4096)(self._count_text)
         probe = [("Page 1 of 1", Image.new("RGB", (self._patch_px, self._patch_px)))]
         pieces = self.text("Page 1 of 1") + self.image(self._patch_px, self._patch_px) + self.text("?")
@@ -81,6 +82,7 @@ class TokensOfFiles(ImageEncoder):
             columns, rows = self._image_to_num_tokens(image)
         ids = self.special_ids
         tokens = ([ids.img] * columns + [ids.img_break]) * rows
+        # The last row ends the image in place of a row.
         tokens[-1] = ids.img_end
         return ImageEncoding(tokens=tokens, image=np.empty((3, 0, 0), np.float32))
 

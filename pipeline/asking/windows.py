@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 from pipeline.records import Chunk
 
+# Bounds the answers that are lost with a run that dies, and the page images on disk.
 _MOST_CHUNKS = 1024
+# The engine waits for the first window to be drawn: of all it can hold, that would be minutes.
 _FIRST_SHARE = 16
 
 
@@ -21,6 +23,7 @@ def windows(chunks: Iterable[Chunk], room_tokens: Callable[[], int]) -> Iterator
     allowed = room_tokens() // _FIRST_SHARE
     for chunk in chunks:
         tokens = chunk.prefix_tokens + sum(r.prompt_tokens - chunk.prefix_tokens for r in chunk.requests)
+        # Never an empty window: a chunk larger than the room goes alone, and the engine says if it cannot.
         if window and (held + tokens > allowed or len(window) >= _MOST_CHUNKS):
             yield window
             window, held = [], 0

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from pipeline.asking import prompt
 from pipeline.asking.tokens import TokenCounter
 from pipeline.config import TaskSettings
-from pipeline.records import Cell, Page, Question, Request
+from pipeline.records import Cell, Json, Page, Question, Request
 
 
 class Writer:
     """Writes for one task; every text comes with its tokens, as the engine will count them."""
 
-    def __init__(self, task: TaskSettings, envelope: dict[str, Any] | None, counter: TokenCounter) -> None:
+    def __init__(self, task: TaskSettings, envelope: dict[str, Json] | None, counter: TokenCounter) -> None:
         self._task, self._envelope, self._counter = task, envelope, counter
 
     def page_cost(self, page: Page) -> int:
@@ -37,6 +36,7 @@ class Writer:
         text = prompt.again(request.prompt, fault)
         if not request.pages:
             return text, self._counter.merge(text)
+        # The images are the same and stay counted.
         more = self._counter.text(text) - self._counter.text(request.prompt)
         return text, request.prompt_tokens + more
 

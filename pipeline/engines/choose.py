@@ -28,6 +28,7 @@ def choose(engine: EngineSettings, model: ModelSettings) -> tuple[str, str]:
 
 
 def _why_not_vllm(engine: EngineSettings, model: ModelSettings) -> str | None:
+    # Not imported: that takes seconds and touches the GPU, in a process that never needs it.
     if importlib.util.find_spec("vllm") is None:
         return "vllm is not installed"
     if not (gpus := preflight.visible_gpus()):

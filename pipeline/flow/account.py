@@ -39,8 +39,8 @@ class Account:
     ) -> RunRecord:
         """Return the run's record in a state; `before` is that of the last run on the same shard."""
         now = dt.datetime.now(dt.UTC)
-        if state == "running":
-            self.summary.seconds = (now - self.begun).total_seconds()
+        self.summary.seconds = (now - self.begun).total_seconds()
+        # Attempts at another plan say nothing about this one.
         is_same_plan = before is not None and plan_id is not None and before.plan_id == plan_id
         return RunRecord(
             attempt=Attempt(

@@ -59,6 +59,7 @@ class Agenda:
     def _known_outline(self, document: Document) -> Outline | None:
         """Spare opening a document of which every answer is there."""
         row = self.tables.known.document(document)
+        # A folder's answers depend on all its files: each must be opened to know what it is now.
         if row is None or self.settings.task.scope == "folder":
             return None
         if row.failure:
@@ -69,6 +70,7 @@ class Agenda:
         subjects = [s for _, found in pack.subjects([outline], self.settings.task.scope) for s in found]
         cells = [cell for subject in subjects for cell in self._cells(subject)]
         finished = all(self._is_finished(cell) for cell in cells)
+        # Page counts that no run has taken yet need the pages drawn, once.
         return outline if finished and not (cells and row.text_layer_pages is None) else None
 
     def _cells(self, subject: Subject) -> list[Cell]:
@@ -104,6 +106,7 @@ class Agenda:
                 continue
             original = self.tables.known.document_named(self.tables.wanted.original(document))
             if original is not None and original.document_id != document.document_id:
+                # That name now has other bytes: its row tells nothing of these.
                 original = None
             if document.duplicate_of and original:
                 self.tables.sink.add_document(original.under(document))

@@ -45,6 +45,7 @@ class EngineOnDemand:
         return self._opened().take()
 
     def _opened(self) -> Engine:
+        # A model loads for minutes: a run with nothing new to ask must not wait for one.
         if self._engine is None:
             # A second's work, for which the engine would wait later; while the model loads it costs nothing.
             warm_up = threading.Thread(target=language.warm_up, name="warm-up")

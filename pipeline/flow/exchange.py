@@ -66,6 +66,7 @@ class Exchange:
 
     def _ask(self, window: Window, number: int) -> None:
         """Hand the engine what a rendered window asks; merges of replies that are there already go first."""
+        # All pages of the window are noted before anything is asked: a merge may cite any of them.
         asked, following = zip(*(self._open(chunk) for chunk in window), strict=True)
         self._put([request for requests in (*following, *asked) for request in requests], number)
 
@@ -73,9 +74,11 @@ class Exchange:
         """Take replies, and ask what they give rise to, until nothing of that window is left to ask."""
         while self._under_way[number]:
             for request, completion in self.engine.take():
+                # A merge or a second attempt belongs to the window of its first request, which waits for it.
                 own_window = self._window_of.pop(request.request_id)
                 self._under_way[own_window] -= 1
                 self._put(self._keep(request, completion), own_window)
+        # Windows are counted by the thousand in a long run: what is over is forgotten.
         del self._under_way[number]
 
     def _put(self, requests: Sequence[Request], number: int) -> None:
@@ -95,6 +98,7 @@ class Exchange:
             self.tables.sink.add_document(row)
         self.progress.add_pages(chunk.pages)
         asked, settled = settle(chunk)
+        # Pages that could not be drawn are left out of the request, and so of its tokens.
         if any(page.failure for page in chunk.pages):
             asked = [self.writer.recount(request) for request in asked]
         following = [more for request, completion in settled for more in self._reduce(request, completion)]
@@ -117,6 +121,7 @@ class Exchange:
         """Keep an engine's reply; return the requests that it gives rise to."""
         self.tables.sink.add_request(request, completion)
         self.progress.add_completion(completion)
+        # Packing relies on exact counts. A difference means another tokenizer or image size than configured.
         if completion.failure is None and completion.prompt_tokens != request.prompt_tokens:
             log.error(
                 "%s: %d prompt tokens were counted, the engine had %d",

@@ -119,9 +119,11 @@ class Identity:
 def of(settings: RunSettings, engine: str, schema: object, system_prompt: str) -> Identity:
     """Return the identity of a run whose engine, reply schema and unfilled system prompt are known."""
     values = dict(leaves(settings))
+    # What `auto` chose counts: the same setting may choose otherwise on another machine.
     values["engine.name"] = engine
     values["task.schema"] = schema  # a file's contents count, not its name
     values["model.system_prompt"] = system_prompt
+    # By content: the same weights in another place give the same replies.
     values["model.path"] = weights_identity(settings.model.path) if engine != "embedded" else None
     values["engine.vllm.args"] = {
         name: given for name, given in settings.engine.vllm.args.items() if name not in _PLACING_ARGUMENTS
@@ -171,5 +173,6 @@ def _sample(file: Path) -> str:
 
 
 def _fingerprint(values: Mapping[str, object], effect: Effect) -> str:
+    # A setting that someone forgot to list asks again: too much work is better than a stale answer.
     chosen = {name: value for name, value in values.items() if EFFECTS.get(name, _ASKS) is effect}
     return fingerprint(json.dumps(chosen, sort_keys=True, default=str, ensure_ascii=True))

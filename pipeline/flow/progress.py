@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -22,9 +22,10 @@ class Progress:
     def __init__(self, summary: Summary) -> None:
         self.summary = summary
         self._begun = self._shown = time.monotonic()
-        self._bar: tqdm[Any] | None = None
+        self._bar: tqdm[NoReturn] | None = None
 
     def __enter__(self) -> Progress:
+        # In a log file a bar is thousands of lines.
         if sys.stderr.isatty():
             self._bar = tqdm(total=0, unit="page", desc="answering", dynamic_ncols=True)
         return self

@@ -87,6 +87,7 @@ class Session:
 
     def publish(self) -> None:
         """Publish what is wanted and there, and take the counts from it."""
+        # Documents that no question was about still have their row.
         for row in self.ledger.unseen():
             self.tables.sink.add_document(row)
         self.tables.sink.commit()
@@ -118,6 +119,7 @@ class Session:
             self.tables.sink.publish(complete=False)
         finally:
             if isinstance(error, Interrupted):
+                # Whatever the commit did: run.json must not stay at "running" for those who watch it.
                 self.record("interrupted")
             else:
                 self.record("failed", f"{error}" if isinstance(error, PipelineError) else repr(error))
@@ -168,6 +170,7 @@ def decide(settings: RunSettings) -> Decided:
 @contextlib.contextmanager
 def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Session]:
     """Open all that a run needs, in the order of the flow; raises before any work when it cannot be done."""
+    # All that can be wrong with the settings or the input is found before anything is opened or written.
     decided = decide(settings)
     inputs = find()
     _check_plan(settings, inputs, decided.identity)
@@ -177,6 +180,7 @@ def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Sessio
     account.summary.questions_unmatched = unmatched
     with ExitStack() as stack:
         tables = stack.enter_context(_tables(settings, decided, account))
+        # Today's date in the system prompt would change at midnight, and with it every prompt's cache.
         prompt_date = tables.layout.first_date(account.begun.date())
         system_prompt = prompt.fill_system_prompt(
             decided.system_prompt_template, settings.model.name, prompt_date

@@ -45,6 +45,7 @@ def choices(spec: Json) -> list[Json] | None:
         return [spec.get("const")]
     if isinstance(values := spec.get("enum"), list):
         return values
+    # Confined only if every branch is: one that takes any text lets any text through.
     branches = spec.get("anyOf", spec.get("oneOf"))
     each = [choices(option) for option in branches] if isinstance(branches, list) else [None]
     known = [values for values in each if values is not None]

@@ -50,6 +50,7 @@ class EmbeddedEngine:
 
     def take(self) -> list[tuple[Request, Completion]]:
         """Answer the next request, of the earliest window first."""
+        # The number breaks ties: requests of one window stay in order, and are never compared themselves.
         _, _, request = heapq.heappop(self._waiting)
         begin = time.perf_counter()
         try:

@@ -43,6 +43,7 @@ def _is_flat(field: Json) -> bool:
         return all(_is_flat(choice) for choice in choices)
     kinds = given.get("type")
     named = {kinds} if isinstance(kinds, str) else set(map(str, kinds)) if isinstance(kinds, list) else set()
+    # To choose a label is to understand the document, even where the label's words stand in it.
     return "enum" not in given and bool(named) and named <= _FLAT
 
 

@@ -20,6 +20,7 @@ def in_points(line: Line, points_per_px: float) -> Line:
     """Return a line that was read off a page image with its place in points of the page."""
     if line.place is None:
         return line
+    # Boxes go into tables: more digits than the eye can see would only cost space.
     x0, y0, x1, y1 = (round(points_per_px * corner, 2) for corner in line.place)
     return line._replace(place=(x0, y0, x1, y1))
 

@@ -39,6 +39,7 @@ def read_image(image: str) -> list[Line]:
     with Image.open(image) as opened:
         upright = opened.convert("RGB")
     lines, sideways = _read_lines(upright)
+    # Two more passes are slow, and nearly all pages are upright.
     if sideways:
         lines = max([lines, _turned(upright, 1), _turned(upright, 3)], key=_characters_read)
     return lines
@@ -61,6 +62,7 @@ def _characters_read(lines: list[Line]) -> float:
 def _reader() -> Any:
     from rapidocr import RapidOCR
 
+    # Each worker process has a core of its own already.
     threads = {"EngineConfig.onnxruntime.intra_op_num_threads": 1}
     return RapidOCR(params={"Global.log_level": "error", **threads})
 
@@ -69,6 +71,7 @@ def _read_lines(image: Image.Image) -> tuple[list[Line], bool]:
     """Return the lines in reading order, and whether most of the text runs up or down the page."""
     import numpy as np
 
+    # It was trained on BGR, as OpenCV reads images.
     found = _reader()(np.asarray(image)[:, :, ::-1])
     if not found.txts:
         return [], False

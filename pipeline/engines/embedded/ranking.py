@@ -81,6 +81,7 @@ def confidence(ranked: Sequence[Ranked]) -> float:
     return best.share * lead * best.passage.legibility * stated
 
 
+# Low enough for the default `review_below`: such answers are always looked at.
 _OF_LABELS = 0.3
 _NUMBER = re.compile(r"\b\d[\d.,]*\b")
 _WORD = re.compile(r"[^\W\d_]{2,}")

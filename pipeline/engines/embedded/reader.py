@@ -15,7 +15,9 @@ from pipeline.records import Page
 
 log = logging.getLogger("pipeline")
 
+# The further questions about a page come soon after its first.
 _CACHED_PAGES = 512
+# Bounds what libraries hoard in a worker: ONNX Runtime keeps memory for every size of image it met.
 _PAGES_PER_WORKER = 500
 
 _PageId = tuple[str, int]

@@ -19,6 +19,7 @@ from pipeline.records import Box, Json, Request
 Pages = Mapping[int, list[Line]]
 """The lines of each page, by its ordinal."""
 
+# The right page of a long document may not be the best of its part; the merge weighs them anew.
 _CANDIDATES = 6
 _MOST_PAGES = 30
 _NOT_FOUND = 0.3
