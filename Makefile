@@ -54,7 +54,7 @@ $(VENV)/ready: pyproject.toml constraints/base.txt
 	touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet --constraint constraints/base.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints/base.txt --editable '.[dev,notebook]'
 	touch $@
 
 clean:  ## Remove the environments and the output of the demo

@@ -11,14 +11,17 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -114,6 +117,38 @@ def compose_settings(overrides: Sequence[str]) -> RunSettings:
     return to_settings(config)
 
 
+def composed_from(values: Mapping[str, object]) -> RunSettings:
+    """Compose settings from values by their names on the command line, as Python has them.
+
+    A group (`task`, `model`, `engine` …) is given the name of one of its files. Raises SettingsError naming
+    what is wrong.
+    """
+    groups = [f"{name}={value}" for name, value in values.items() if (CONF / name).is_dir()]
+    known = _known_keys()
+    try:
+        config = _compose(groups)
+        for name, value in values.items():
+            if f"{name}={value}" in groups:
+                continue
+            if name not in known:
+                raise SettingsError(_unknown(name, known))
+            OmegaConf.update(config, name, _literal(value), merge=False)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SettingsError(_explain(error, groups)) from error
+    return to_settings(config)
+
+
+def _literal(value: object) -> object:
+    """Return a value as OmegaConf holds it; `${` in a text of Python's is no reference to a setting."""
+    if isinstance(value, str):
+        return value.replace("${", r"\${")
+    if isinstance(value, Mapping):
+        return {str(name): _literal(inner) for name, inner in value.items()}
+    if isinstance(value, Sequence):
+        return [_literal(item) for item in value]
+    return str(value) if isinstance(value, os.PathLike) else value
+
+
 def _explain(error: Exception, overrides: Sequence[str]) -> str:
     """Say in one line which override is wrong and what was probably meant."""
     text = _one_line(error)
@@ -124,11 +159,15 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
         names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
         return f"{group}={name}: is unknown; there are {', '.join(names)}"
     if match := re.search(r"Could not override '([^']+)'", text):
-        near = difflib.get_close_matches(match[1], _known_keys(), n=1)
-        return f"{match[1]}: there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
+        return _unknown(match[1], _known_keys())
     if isinstance(error, OverrideParseException) or "Ambiguous value" in text:
         return f"{text}; quote a value that holds , = ( ) or quotes, like 'input=\"a, b\"'"
     return text
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"{name}: there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def _known_keys() -> list[str]:
@@ -142,9 +181,20 @@ def _known_keys() -> list[str]:
     return keys
 
 
+_COMPOSING = threading.Lock()
+
+
 def _compose(overrides: Sequence[str]) -> DictConfig:
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose("config", overrides=list(overrides))
+    # Hydra has one state for the whole process, which may be that of another Hydra app that calls us.
+    with _COMPOSING:
+        theirs, their_base = GlobalHydra.instance().hydra, VersionBase.instance().version_base
+        GlobalHydra.instance().clear()
+        try:
+            with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+                return hydra.compose("config", overrides=list(overrides))
+        finally:
+            GlobalHydra.instance().hydra = theirs
+            VersionBase.instance().version_base = their_base
 
 
 def _one_line(error: Exception) -> str:
@@ -173,7 +223,13 @@ def errors_end_in_a_line() -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals_raise() -> Iterator[None]:
-    """Turn the first SIGTERM, SIGINT or SIGUSR1 into Interrupted; ignore further ones while work is saved."""
+    """Turn the first SIGTERM, SIGINT or SIGUSR1 into Interrupted; ignore further ones while work is saved.
+
+    In a thread that is not the main one signals are left as they are: only that one may handle them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     names = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
     before = {name: signal.getsignal(name) for name in names}
     owner = os.getpid()
@@ -201,6 +257,25 @@ def log_to(folder: Path) -> None:
     """Log to the run's folder in full and to stderr what matters."""
     logger = logging.getLogger("pipeline")
     logger.setLevel(logging.INFO)
-    file, terminal = logging.FileHandler(folder / "run.log", encoding="utf-8"), logging.StreamHandler()
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.handlers = [file, terminal]
+    logger.handlers = [_file_handler(folder), logging.StreamHandler()]
+
+
+@contextlib.contextmanager
+def logged_to(folder: Path) -> Iterator[None]:
+    """Log to a run's folder for a while, and leave what the caller does with log records as it is."""
+    logger, handler = logging.getLogger("pipeline"), _file_handler(folder)
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(min(logging.INFO, before) if before else logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+        handler.close()
+
+
+def _file_handler(folder: Path) -> logging.Handler:
+    handler = logging.FileHandler(folder / "run.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    return handler

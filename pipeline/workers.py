@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.forkserver
 import os
 import signal
-from collections.abc import Callable, Sequence
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import context, popen_forkserver
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from pebble import CONSTS, ProcessFuture, ProcessPool
@@ -82,7 +87,7 @@ class Pool:
         self._pool = self._open()
 
     def _open(self) -> ProcessPool:
-        context = multiprocessing.get_context("forkserver")
+        context = _Context()
         context.set_forkserver_preload(["pipeline.workers", "pipeline.reading.draw"])
         # A signal to the process group is for the run to handle: its workers go on until it stops them.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
@@ -91,6 +96,45 @@ class Pool:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return _Pool(context=context, **self._given)
+
+
+_HIDING = threading.Lock()
+
+
+@contextlib.contextmanager
+def without_main_module() -> Iterator[None]:
+    """Start processes that do not import the main module, as multiprocessing would have them do.
+
+    Nothing of it is called there. A script without a guard would begin again in each of them.
+    """
+    main = sys.modules["__main__"]
+    names = vars(main)
+    # Both are what multiprocessing finds the module by; other threads hardly look at them.
+    with _HIDING:
+        file, spec = names.pop("__file__", None), main.__spec__
+        main.__spec__ = None
+        try:
+            yield
+        finally:
+            main.__spec__ = spec
+            if file is not None:
+                names["__file__"] = file
+
+
+class _Popen(popen_forkserver.Popen):
+    def _launch(self, process_obj: BaseProcess) -> None:
+        with without_main_module():
+            super()._launch(process_obj)  # type: ignore[misc]  # not in typeshed
+
+
+class _Process(context.ForkServerProcess):
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> popen_forkserver.Popen:
+        return _Popen(process_obj)
+
+
+class _Context(context.ForkServerContext):
+    Process = _Process
 
 
 class _Pool(ProcessPool):  # type: ignore[misc]  # not annotated

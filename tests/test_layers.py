@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "viewing": SPINE | GROUND | {"tables"},
     "command": SPINE | GROUND | {"engines"},
 }
-COMMANDS = {"run", "status", "publish", "report", "check", "fetch"}
+COMMANDS = {"run", "status", "publish", "report", "check", "fetch", "api"}
 EVERYTHING = {*MAY_IMPORT, "run"}
 HOMES = {
     "pymupdf": {"reading"},

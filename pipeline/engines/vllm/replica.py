@@ -9,6 +9,7 @@ import signal
 import time
 from multiprocessing.process import BaseProcess
 
+from pipeline import workers
 from pipeline.config import VllmSettings
 from pipeline.engines.vllm import host
 from pipeline.engines.vllm.backlog import Backlog
@@ -51,7 +52,8 @@ class Replica:
             launch.adapt_tokenizer,
         )
         self._process = context.Process(target=host.main, args=arguments)
-        self._process.start()
+        with workers.without_main_module():
+            self._process.start()
         theirs.close()
 
     def load(self) -> str | None:
