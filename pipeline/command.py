@@ -94,6 +94,30 @@ def _check_writable(output: Path) -> None:
         ) from error
 
 
+_WITH_VALUE = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p"}
+
+
+def with_input(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with a path that stands alone as `input=…`. Raises SettingsError for several."""
+    found, others = [], []
+    options = dict(zip(arguments[1:], arguments, strict=False))
+    for argument in arguments:
+        alone = not argument.startswith(("-", "~")) and options.get(argument) not in _WITH_VALUE
+        if alone and ("=" not in argument or Path(argument).exists()):
+            found.append(argument)
+        else:
+            others.append(argument)
+    if len(found) > 1:
+        raise SettingsError(
+            f"{found[0]} {found[1]}{' …' if len(found) > 2 else ''}: only one input; give their folder, or a"
+            " glob in quotes, such as 'pdfs/*.pdf', which the shell then leaves alone"
+        )
+    if not found:
+        return others
+    quoted = found[0].replace("\\", "\\\\").replace("'", "\\'")
+    return [f"input='{quoted}'", *others]
+
+
 def check_arguments(arguments: Sequence[str]) -> None:
     """Compose the settings before Hydra makes any folder, so that a mistake costs one line."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)

@@ -10,6 +10,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from pipeline import usage
 from pipeline.command import (
     CONF,
     EXIT_INTERRUPTED,
@@ -19,6 +20,7 @@ from pipeline.command import (
     log_to,
     signals_raise,
     to_settings,
+    with_input,
 )
 from pipeline.config import RunSettings
 from pipeline.errors import Interrupted, SettingsError
@@ -65,10 +67,23 @@ def plan(settings: RunSettings) -> str:
     return plan.make(settings)
 
 
+SUMMARY = """\
+Answer questions about every document and chart below `input`: pages are drawn, packed into requests, put to a
+model, and the answers written to Parquet. Run it again to continue, or to ask what is new."""
+EXAMPLES = """
+docbatch run pdfs/                          describe each document; tables in output/
+docbatch run pdfs/ task=qa task.questions=questions.csv output=runs/march
+docbatch run charts/ task=chart model.path=/models/pixtral-large engine.quantization=fp8
+"""
+
+
 def main() -> None:
     """Check the command line, then let Hydra compose it and run."""
+    usage.print_if_asked(usage.of_run(SUMMARY, EXAMPLES))
+    with errors_end_in_a_line():
+        sys.argv[1:] = with_input(sys.argv[1:])
     # Hydra makes its output folder first and shows a trace for mistakes: checked before, one line is enough.
-    if not set(sys.argv[1:]) & {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"}:
+    if not set(sys.argv[1:]) & {"--hydra-help", "--cfg", "-c", "--info", "-i"}:
         with errors_end_in_a_line():
             check_arguments(sys.argv[1:])
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_run)()

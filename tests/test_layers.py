@@ -23,8 +23,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sharding": SPINE | GROUND | STAGES | {"flow"},
     "viewing": SPINE | GROUND | {"tables"},
     "command": SPINE | GROUND | {"engines"},
+    "usage": SPINE | {"command"},
 }
-COMMANDS = {"run", "status", "publish", "report", "check", "fetch", "api"}
+COMMANDS = {"run", "status", "publish", "report", "check", "fetch", "api", "plan", "docbatch"}
 EVERYTHING = {*MAY_IMPORT, "run"}
 HOMES = {
     "pymupdf": {"reading"},
@@ -98,5 +99,5 @@ def test_each_heavy_library_has_one_home(library: str) -> None:
 
 def test_asking_for_help_loads_nothing_heavy() -> None:
     heavy = {"pymupdf", "mistral_common", "pyarrow", "pandas", "numpy", "rapidocr", "vllm", "bm25s", "torch"}
-    for name in ("run", "command", "config", "errors"):
+    for name in ("run", "command", "config", "errors", "usage", "docbatch"):
         assert not {i.split(".")[0] for i in imports(modules()[name], at_import=True)} & heavy

@@ -49,9 +49,10 @@ class Agenda:
             self._begin_rows(members, looked_at=incomplete)
             if self.settings.task.scope == "folder":
                 self.tables.wanted.add_folder(subjects[0])
+            if not incomplete and not any(cells for _, cells in new):
+                self.progress.skip(len(members))
             for subject, cells in new:
                 if cells or incomplete:
-                    self.progress.expect(len(subject.pages))
                     yield from self._pack(subject, cells)
 
     # ---- what is known already ----

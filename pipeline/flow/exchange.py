@@ -13,11 +13,13 @@ from pipeline.asking.writer import Writer
 from pipeline.flow.engine_on_demand import EngineOnDemand
 from pipeline.flow.identity import Identity
 from pipeline.flow.progress import Progress
-from pipeline.records import Answer, Chunk, Completion, Request, Window
+from pipeline.records import Answer, Chunk, Completion, Page, Request, Window
 from pipeline.tables.ledger import Ledger
 from pipeline.tables.sink import Tables
 
 log = logging.getLogger("pipeline")
+
+_Place = tuple[str, str, int]
 
 
 @dataclass(slots=True)
@@ -36,6 +38,8 @@ class Exchange:
     most_window_tokens: int
     _window_of: dict[str, int] = field(default_factory=dict)
     _under_way: Counter[int] = field(default_factory=Counter)
+    _waiting_pages: dict[_Place, tuple[set[_Place], tuple[Page, ...]]] = field(default_factory=dict)
+    """The pages that each first request is about, and the requests about them that have no reply yet."""
     _asked: set[str] = field(default_factory=set)
     """Answers, still to come, that the engine was asked for."""
 
@@ -96,13 +100,27 @@ class Exchange:
         """Take a rendered chunk; return what to ask about it, and what follows from what needs no asking."""
         for row in self.ledger.add_pages(chunk.pages):
             self.tables.sink.add_document(row)
-        self.progress.add_pages(chunk.pages)
         asked, settled = settle(chunk)
+        self._expect(chunk, asked)
         # Pages that could not be drawn are left out of the request, and so of its tokens.
         if any(page.failure for page in chunk.pages):
             asked = [self.writer.recount(request) for request in asked]
         following = [more for request, completion in settled for more in self._reduce(request, completion)]
         return asked, following
+
+    def _expect(self, chunk: Chunk, asked: Sequence[Request]) -> None:
+        """Note whose replies the pages of a chunk wait for before they count as read."""
+        if not asked:
+            self.progress.add_pages(chunk.pages)
+        waiting = {_place(request) for request in asked}
+        self._waiting_pages.update((place, (waiting, chunk.pages)) for place in waiting)
+
+    def _count_pages(self, request: Request) -> None:
+        """Count the pages of a request whose reply is the last that they waited for."""
+        waiting, pages = self._waiting_pages.pop(_place(request), (set(), ()))
+        waiting.discard(_place(request))
+        if pages and not waiting:
+            self.progress.add_pages(pages)
 
     def _unless_stored(self, request: Request) -> list[Request]:
         """Use the stored reply to exactly this request; return what remains to be asked."""
@@ -133,6 +151,7 @@ class Exchange:
         return following
 
     def _reduce(self, request: Request, completion: Completion) -> list[Request]:
+        self._count_pages(request)
         outcome = self.reducer.add(request, completion)
         if isinstance(outcome, Answer):
             self.tables.sink.add_answer(outcome)
@@ -140,3 +159,8 @@ class Exchange:
             self._asked.discard(outcome.cell.answer_id)
             return []
         return outcome or []
+
+
+def _place(request: Request) -> _Place:
+    """Return what a request has in common with its further attempts alone."""
+    return request.kind, request.cell.answer_id, request.position

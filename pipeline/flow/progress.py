@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,20 +15,28 @@ from pipeline.records import Answer, Completion, Page, Subject, Summary, Window
 
 _LINE_EVERY_S = 30.0
 _MOST_NAMED = 5
+# What fits 80 columns: how far, how long, how long to go, and what was read.
+_BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} documents [{elapsed}<{remaining}]{postfix}"
 
 
 class Progress:
-    """Count what happens and show it over pages. Use as a context manager."""
+    """Count what happens, and show it over the documents of the run. Use as a context manager.
 
-    def __init__(self, summary: Summary) -> None:
+    A page counts when the last question about it has its reply, not when it is drawn: engines are handed work
+    far ahead of their answers.
+    """
+
+    def __init__(self, summary: Summary, documents: int) -> None:
+        """`documents`: how many there are in all."""
         self.summary = summary
+        self._total, self._settled = documents, 0
         self._begun = self._shown = time.monotonic()
         self._bar: tqdm[NoReturn] | None = None
 
     def __enter__(self) -> Progress:
         # In a log file a bar is thousands of lines.
         if sys.stderr.isatty():
-            self._bar = tqdm(total=0, unit="page", desc="answering", dynamic_ncols=True)
+            self._bar = tqdm(total=self._total, unit="doc", bar_format=_BAR, dynamic_ncols=True)
         return self
 
     def __exit__(
@@ -37,30 +46,31 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def expect(self, pages: int) -> None:
-        """Raise the bar's total: it grows as documents are opened, ahead of the engine."""
-        if self._bar is not None:
-            self._bar.total = (self._bar.total or 0) + pages
+    def skip(self, documents: int) -> None:
+        """Count documents of which nothing is left to ask."""
+        self._settle(documents)
 
     def add_window(self, window: Window) -> None:
         """Count the documents, or folders, whose last pages are in a window that has been answered."""
         ended = {
-            chunk.subject.source
+            chunk.subject.source: _documents(chunk.subject)
             for chunk in window
             if not chunk.pages or chunk.pages[-1].ordinal == _last_page(chunk.subject)
         }
         self.summary.documents += len(ended)
+        self._settle(sum(ended.values()))
 
-    def add_pages(self, pages: tuple[Page, ...]) -> None:
+    def add_pages(self, pages: Sequence[Page]) -> None:
+        """Count pages of which every question has its reply."""
         self.summary.pages += len(pages)
-        self._show(len(pages))
+        self._show()
 
     def add_completion(self, completion: Completion) -> None:
         self.summary.requests += 1
         self.summary.prompt_tokens += completion.prompt_tokens
         self.summary.cached_tokens += completion.cached_tokens
         self.summary.output_tokens += completion.output_tokens
-        self._show(0)
+        self._show()
 
     def add_answer(self, answer: Answer, derived: bool) -> None:
         """Count an answer; `derived`: made of stored replies alone."""
@@ -72,24 +82,49 @@ class Progress:
         code = answer.failure.code
         self.summary.errors[code] = self.summary.errors.get(code, 0) + 1
 
-    def _show(self, pages: int) -> None:
+    def _settle(self, documents: int) -> None:
+        # A document whose questions came in several subjects may be counted twice, the total never passed.
+        documents = min(documents, self._total - self._settled)
+        self._settled += documents
         if self._bar is not None:
-            self._bar.set_postfix_str(self._counts(), refresh=False)
-            self._bar.update(pages)
+            self._bar.update(documents)
+        self._show()
+
+    def _show(self) -> None:
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._counts())
         elif time.monotonic() - self._shown > _LINE_EVERY_S:
             self._shown = time.monotonic()
-            rate = self.summary.pages / (self._shown - self._begun)
-            print(
-                f"{self.summary.pages} pages, {rate:.1f} pages/s, {self._counts()}",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(self._line(self._shown - self._begun), file=sys.stderr, flush=True)
+
+    def _line(self, seconds: float) -> str:
+        """Return a line for a log: when, how far, how fast, how long to go."""
+        share = self._settled / self._total if self._total else 0.0
+        left = f", {duration(seconds * (1 - share) / share)} left" if 0 < share < 1 else ""
+        done = f"{self._settled:,} of {self._total:,} documents ({share:.0%})"
+        return f"{dt.datetime.now():%H:%M:%S} {done}, {self._counts()}{left}"
 
     def _counts(self) -> str:
         done = self.summary
+        rate = done.pages / max(time.monotonic() - self._begun, 1e-3)
         cached = done.cached_tokens / done.prompt_tokens if done.prompt_tokens else 0.0
-        tokens = f"{done.prompt_tokens:,} tokens, {cached:.0%} cached"
-        return f"{done.answered} answers, {tokens}, {done.failed} errors"
+        counts = [f"{done.pages:,} pages", f"{rate:.1f}/s"]
+        counts += [f"{cached:.0%} cached"] if cached else []
+        counts += [f"{done.failed} errors"] if done.failed else []
+        return ", ".join(counts)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: 2 h 5 min, 12 min, 40 s."""
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min" if minutes >= 2 else f"{round(seconds)} s"
+
+
+def _documents(subject: Subject) -> int:
+    """Count the documents of a subject: several where a folder is asked about as a whole."""
+    return len({page.document.source for page in subject.pages}) or 1
 
 
 def _last_page(subject: Subject) -> int:

@@ -43,7 +43,9 @@ class Inputs:
 
     documents: Iterator[Document]
     sources: Sequence[str]
-    """Their names, which are known before any is opened."""
+    """Their names, and those of other shards' documents, which are known before any is opened."""
+    count: int
+    """How many documents there are."""
     ignored: Counter[str] = field(default_factory=Counter)
     """Files beside them that are no input, by ending."""
     plan_id: str | None = None
@@ -135,7 +137,7 @@ class Session:
 def find_inputs(settings: RunSettings, balance: source.Balance) -> Inputs:
     """Find the inputs that the settings name. Raises SettingsError when there is none."""
     found = source.find(settings.input, settings.source, settings.shard, balance)
-    return Inputs(found.documents, found.all_sources, Counter(found.ignored_by_ending))
+    return Inputs(found.documents, found.all_sources, len(found.sources), Counter(found.ignored_by_ending))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +189,7 @@ def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Sessio
         )
         writer = Writer(settings.task, decided.envelope, tokens.TokenCounter(settings.model, system_prompt))
         rasterizer = stack.enter_context(_rasterizer(settings, account.run_id))
-        progress = stack.enter_context(Progress(account.summary))
+        progress = stack.enter_context(Progress(account.summary, inputs.count))
         ledger = Ledger(language.detect_language)
         context = _engine_context(settings, decided, system_prompt, rasterizer.scratch, account.begun)
         engine = stack.enter_context(

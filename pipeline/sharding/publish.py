@@ -35,7 +35,7 @@ def publish(settings: RunSettings) -> Published:
     plan = shards.read(output)
     shard_of = {row.source: row.shard or 0 for row in plan.rows()}
     documents = _documents(plan, settings.source, lambda source: run.tables.known.document_named(source))
-    inputs = Inputs(documents, list(shard_of), Counter(), plan.plan_id, plan.settings_hash)
+    inputs = Inputs(documents, list(shard_of), len(shard_of), Counter(), plan.plan_id, plan.settings_hash)
     with session.opened(settings, lambda: inputs) as run:
         for _ in run.agenda.chunks(run.agenda.outlines()):
             pass  # going over all inputs notes which rows are wanted

@@ -50,6 +50,7 @@ def inputs(settings: RunSettings) -> Inputs:
     return Inputs(
         documents=source.listed(files, settings.source),
         sources=[name for _, name in files],
+        count=len(files),
         plan_id=plan.plan_id,
         plan_settings_hash=plan.settings_hash,
     )

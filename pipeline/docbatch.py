@@ -1,0 +1,45 @@
+"""The one installed command, `docbatch`: each of its commands is also `python -m pipeline.NAME`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+COMMANDS = {
+    "run": "answer questions about documents and charts; tables in output/",
+    "plan": "count what a run would do and predict its time; loads no model",
+    "status": "how far a run, or the shards of a plan, are",
+    "publish": "make the tables of what the shards of a plan have answered",
+    "report": "write a page to look at, search and review",
+    "fetch": "download a model's weights, ahead of a run",
+    "check": "tell whether a run would accept these settings",
+}
+
+
+def help_text() -> str:
+    """Return what the command does, its commands, and examples."""
+    listed = "\n".join(f"  {name:10}{meaning}" for name, meaning in COMMANDS.items())
+    return f"""\
+docbatch: questions about thousands to millions of PDFs, scans and charts; one Parquet row per question.
+
+{listed}
+
+  docbatch pdfs/                                           describe each document below pdfs/
+  docbatch run pdfs/ task=qa task.questions=questions.csv output=runs/march
+
+docbatch COMMAND --help explains the command and its settings; docbatch --version."""
+
+
+def main() -> None:
+    """Run the command that is named; without a name it is `run`."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        print(help_text())
+        return
+    name, rest = (arguments[0], arguments[1:]) if arguments[0] in COMMANDS else ("run", arguments)
+    sys.argv = [f"docbatch {name}", *rest]
+    importlib.import_module(f"pipeline.{name}").main()
+
+
+if __name__ == "__main__":
+    main()
