@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.config import VllmSettings
-from pipeline.engines.base import EngineContext
+from pipeline.engines.base import AdaptTokenizer, EngineContext
 from pipeline.engines.vllm import guide, preflight
+from pipeline.engines.vllm.additions import ADDITIONS
 from pipeline.engines.vllm.messages import Sampling
 
 log = logging.getLogger("pipeline")
@@ -21,13 +21,13 @@ log = logging.getLogger("pipeline")
 class Launch:
     """What it takes to start the process of one engine."""
 
-    arguments: dict[str, Any]
+    arguments: Mapping[str, object]
     """Those of `vllm.LLM`."""
     sampling: Sampling
     devices: str | None
     """Its GPUs, as CUDA_VISIBLE_DEVICES names them; None: whatever there is."""
     log: Path
-    adapt_tokenizer: Callable[[Any], None]
+    adapt_tokenizer: AdaptTokenizer
 
 
 def launches(settings: VllmSettings, context: EngineContext) -> list[Launch]:
@@ -63,7 +63,7 @@ def launches(settings: VllmSettings, context: EngineContext) -> list[Launch]:
 
 def llm_arguments(
     settings: VllmSettings, context: EngineContext, weights: str, tensor_parallel: int
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the arguments of `vllm.LLM`: the model card's, the settings', and `engine.args` over both."""
     return {
         "model": weights,
@@ -87,6 +87,7 @@ def llm_arguments(
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         "disable_log_stats": False,
         "seed": 0,
+        **ADDITIONS,
         **settings.args,
     }
 
