@@ -10,7 +10,7 @@ import pytest
 from pipeline.config import RunSettings
 from pipeline.engines import choose
 from pipeline.engines.vllm import preflight
-from pipeline.engines.vllm.preflight import Gpu
+from pipeline.engines.vllm.preflight import Gpu, Layout
 from pipeline.errors import SettingsError
 
 LARGE = {
@@ -131,10 +131,10 @@ def test_more_gpus_than_there_are(settings: Callable[..., RunSettings], override
 
 def test_small_models_fill_the_host_with_copies(settings: Callable[..., RunSettings]) -> None:
     given = settings("model=pixtral_12b")
-    assert preflight.layout(given.engine.vllm, given.model, 8) == (1, 8)
+    assert preflight.layout(given.engine.vllm, given.model, 8) == Layout(1, 1, 8)
     given = settings()
-    assert preflight.layout(given.engine.vllm, given.model, 8) == (8, 1)
-    assert preflight.layout(given.engine.vllm, given.model, 6) == (4, 1)
+    assert preflight.layout(given.engine.vllm, given.model, 8) == Layout(8, 1, 1)
+    assert preflight.layout(given.engine.vllm, given.model, 6) == Layout(4, 1, 1)
 
 
 def test_missing_weights_say_how_to_get_them(

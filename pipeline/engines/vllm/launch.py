@@ -42,9 +42,10 @@ def launches(settings: VllmSettings, context: EngineContext) -> list[Launch]:
     elif settings.args.get("device") != "cpu" and not _is_cpu_build():
         gpus = preflight.visible_gpus()
         log.info("%s", preflight.check(settings, context.model, gpus, folder))
-        tensor_parallel, replicas = preflight.layout(settings, context.model, len(gpus))
-        groups = [gpus[i * tensor_parallel : (i + 1) * tensor_parallel] for i in range(replicas)]
-        devices = [",".join(gpu.index for gpu in group) for group in groups]
+        chosen = preflight.layout(settings, context.model, len(gpus))
+        tensor_parallel, copy = chosen.tensor_parallel, chosen.gpus_per_copy
+        starts = range(0, chosen.gpus, copy)
+        devices = [",".join(gpu.index for gpu in gpus[start : start + copy]) for start in starts]
     elif settings.replicas:
         devices *= settings.replicas
     sampling = Sampling(

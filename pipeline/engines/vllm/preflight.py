@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import ModelSettings, VllmSettings
+from pipeline.engines.vllm import encoder_room
 from pipeline.errors import SettingsError
 
 WEIGHTS = (
@@ -26,6 +27,8 @@ WEIGHTS = (
 _GIB = 2**30
 _RESERVE_GIB = 4.0
 """Kept for activations and graphs: on an H200, 16,384 tokens a step took less."""
+_BESIDE_LAYERS = 0.03
+"""Share of the weights that are embeddings and vision encoder, in Pixtral-Large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,28 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """Which GPUs share what."""
+
+    tensor_parallel: int
+    """GPUs that share every layer."""
+    stages: int
+    """Such groups, one after the other, with a part of the layers each."""
+    replicas: int
+    """Copies of the model."""
+
+    @property
+    def gpus_per_copy(self) -> int:
+        return self.tensor_parallel * self.stages
+
+    @property
+    def gpus(self) -> int:
+        return self.gpus_per_copy * self.replicas
+
+
+@dataclass(frozen=True, slots=True)
 class Fit:
-    """How a model lies on each GPU, in GiB, and the tokens that its cache has room for."""
+    """Memory use per GPU, in GiB, and the tokens that the cache of a copy has room for."""
 
     weights_gib: float
     usable_gib: float
@@ -70,17 +93,18 @@ def check(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], folde
         raise SettingsError(
             "engine=vllm: no GPU is visible; use engine=embedded, or run where there are GPUs"
         )
-    tensor_parallel, replicas = layout(engine, model, len(gpus))
-    used = gpus[: tensor_parallel * replicas]
+    chosen = layout(engine, model, len(gpus))
+    used = gpus[: chosen.gpus]
     found = fit(engine, model, used, folder)
     kind = engine.quantization or "bf16"
     if found.cache_tokens < model.context_tokens:
         total = weights_gib(model, folder)
         raise SettingsError(
-            f"{model.name} needs {total:.0f} GiB in bf16; {tensor_parallel} x {used[0].total_gib:.1f} GiB"
-            f" ({used[0].name}, {kind}) leave no room for {model.context_tokens:,} tokens of context:"
+            f"{model.name} needs {total:.0f} GiB in bf16;"
+            f" {chosen.gpus_per_copy} x {used[0].total_gib:.1f} GiB ({used[0].name}, {kind}) leave no room for {model.context_tokens:,} tokens of context:"
             f" {_what_fits(engine, model, gpus, folder)}"
         )
+    _check_images(engine, model, used[0], chosen.stages)
     for gpu in used:
         wanted = gpu.total_gib * engine.gpu_memory_utilization
         if gpu.free_gib < wanted:
@@ -88,38 +112,57 @@ def check(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], folde
                 f"GPU {gpu.index} has {gpu.free_gib:.0f} of {wanted:.0f} GiB free: end what runs on it, or"
                 " lower engine.gpu_memory_utilization"
             )
-    copies = f"{replicas} x " if replicas > 1 else ""
-    gpus_used = f"{copies}{tensor_parallel} x {used[0].name}, {used[0].total_gib:.1f} GiB each"
+    copies = f"{chosen.replicas} x " if chosen.replicas > 1 else ""
+    gpus_used = f"{copies}{chosen.gpus_per_copy} x {used[0].name}, {used[0].total_gib:.1f} GiB each"
     return (
         f"{gpus_used}: {model.name} in {kind}"
         f" takes {found.weights_gib:.0f} GiB per GPU and leaves room for about {found.cache_tokens:,} tokens"
     )
 
 
-def layout(engine: VllmSettings, model: ModelSettings, gpus: int) -> tuple[int, int]:
-    """Return (GPUs per copy of the model, copies). Raises SettingsError for more than there are."""
-    most = 2 ** int(math.log2(gpus)) if gpus else 0
+def _check_images(engine: VllmSettings, model: ModelSettings, gpu: Gpu, stages: int) -> None:
+    """Raise SettingsError when what vLLM is given leaves no room for the images, which it does not count."""
+    needed, share = encoder_room.uncounted_gib(engine, model, stages), engine.gpu_memory_utilization
+    if (left := gpu.total_gib * (1 - share)) < needed:
+        most = math.floor(100 * (1 - needed / gpu.total_gib)) / 100
+        raise SettingsError(
+            f"engine.gpu_memory_utilization={share}: leaves {left:.1f} GiB for the images of a step, which"
+            f" take {needed:.1f}; set {most} or less"
+        )
+
+
+def layout(engine: VllmSettings, model: ModelSettings, gpus: int) -> Layout:
+    """Return which GPUs share a copy of the model. Raises SettingsError for more than there are."""
+    stages = int(engine.args.get("pipeline_parallel_size") or 1)
+    if not 1 <= stages <= max(1, gpus):
+        raise SettingsError(f"pipeline_parallel_size={stages}: must be 1 to {gpus}, the visible GPUs")
+    per_stage = gpus // stages
+    most = 2 ** int(math.log2(per_stage)) if per_stage else 0
     tensor_parallel = engine.tensor_parallel if engine.tensor_parallel is not None else min(model.gpus, most)
-    if not 1 <= tensor_parallel <= gpus:
+    if not 1 <= tensor_parallel <= per_stage:
+        of_stages = f", shared by {stages} stages" if stages > 1 else ""
         raise SettingsError(
-            f"engine.tensor_parallel={tensor_parallel}: must be 1 to {gpus}, the visible GPUs"
+            f"engine.tensor_parallel={tensor_parallel}: must be 1 to {per_stage}, the visible GPUs{of_stages}"
         )
-    replicas = engine.replicas if engine.replicas is not None else gpus // tensor_parallel
-    if not 1 <= replicas * tensor_parallel <= gpus:
+    copy = tensor_parallel * stages
+    found = Layout(tensor_parallel, stages, gpus // copy if engine.replicas is None else engine.replicas)
+    if found.replicas < 1 or found.gpus > gpus:
         raise SettingsError(
-            f"engine.replicas={replicas}: with engine.tensor_parallel={tensor_parallel} takes"
-            f" {replicas * tensor_parallel} GPUs, and {gpus} are visible"
+            f"engine.replicas={found.replicas}: of {copy} GPUs each takes {found.gpus}; {gpus} are visible"
         )
-    return tensor_parallel, replicas
+    return found
 
 
 def fit(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], folder: Path | None) -> Fit:
     """Work out what a copy of the model takes of each of its GPUs."""
-    tensor_parallel, _ = layout(engine, model, len(gpus))
+    chosen = layout(engine, model, len(gpus))
     usable = min(gpu.total_gib for gpu in gpus) * engine.gpu_memory_utilization
-    weights = weights_gib(model, folder) * _share(engine.quantization) / tensor_parallel
-    shards = min(tensor_parallel, model.kv_heads)  # beyond that, heads are kept more than once
-    token = kv_bytes_per_token(model, engine.args.get("kv_cache_dtype")) / shards
+    # The first stage has the embeddings and the vision encoder besides its part of the layers.
+    part = 1.0 if chosen.stages == 1 else _BESIDE_LAYERS + (1 - _BESIDE_LAYERS) / chosen.stages
+    weights = weights_gib(model, folder) * _share(engine.quantization) * part / chosen.tensor_parallel
+    shards = min(chosen.tensor_parallel, model.kv_heads)  # beyond that, heads are kept more than once
+    layers = math.ceil(model.layers / chosen.stages)
+    token = kv_bytes_per_token(model, engine.args.get("kv_cache_dtype")) / shards * layers / model.layers
     room = (usable - weights - _RESERVE_GIB) * _GIB / token
     return Fit(weights, usable, max(0, int(room)))
 
@@ -180,11 +223,12 @@ def check_context(model: ModelSettings, folder: Path) -> None:
 
 def _what_fits(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], folder: Path | None) -> str:
     """Name the least change that makes one full request fit."""
-    most = 2 ** int(math.log2(len(gpus)))
     changes: list[tuple[str, VllmSettings]] = []
-    for count in dict.fromkeys((layout(engine, model, len(gpus))[0], most)):
+    chosen = layout(engine, model, len(gpus))
+    most = 2 ** int(math.log2(len(gpus) // chosen.stages))
+    for count in dict.fromkeys((chosen.tensor_parallel, most)):
         spread = replace(engine, tensor_parallel=count, replicas=1)
-        prefix = [f"engine.tensor_parallel={count}"] if count != layout(engine, model, len(gpus))[0] else []
+        prefix = [f"engine.tensor_parallel={count}"] if count != chosen.tensor_parallel else []
         halved = replace(spread, quantization=engine.quantization or "fp8")
         changes.append((" ".join(prefix), spread))
         changes.append((" ".join([*prefix, "engine.quantization=fp8"]), halved))
@@ -197,17 +241,17 @@ def _what_fits(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], 
     for words, settings in changes:
         if (room := _room(settings, model, gpus, folder) // 1024 * 1024) >= 8192:
             return f"set {words} model.context_tokens={room}".replace("set  ", "set ")
-    count = len(gpus)
+    count = most
     while count < 64:
         count *= 2
         wider = replace(engine, tensor_parallel=count, replicas=1)
-        if _room(wider, model, [gpus[0]] * count, folder) >= model.context_tokens:
-            return f"it takes at least {count} such GPUs"
+        if _room(wider, model, [gpus[0]] * count * chosen.stages, folder) >= model.context_tokens:
+            return f"it takes at least {count * chosen.stages} such GPUs"
     return "choose a smaller model"
 
 
 def _room(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], folder: Path | None) -> int:
-    return fit(engine, model, gpus[: engine.tensor_parallel or 1], folder).cache_tokens
+    return fit(engine, model, gpus, folder).cache_tokens
 
 
 def _share(quantization: str | None) -> float:
