@@ -101,7 +101,8 @@ def check(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], folde
         total = weights_gib(model, folder)
         raise SettingsError(
             f"{model.name} needs {total:.0f} GiB in bf16;"
-            f" {chosen.gpus_per_copy} x {used[0].total_gib:.1f} GiB ({used[0].name}, {kind}) leave no room for {model.context_tokens:,} tokens of context:"
+            f" {chosen.gpus_per_copy} x {used[0].total_gib:.1f} GiB"
+            f" ({used[0].name}, {kind}) leave no room for {model.context_tokens:,} tokens of context:"
             f" {_what_fits(engine, model, gpus, folder)}"
         )
     _check_images(engine, model, used[0], chosen.stages)
