@@ -247,9 +247,9 @@ class Benchmark:
             for row, *others in zip(*(host[kind] for host in hosts), strict=True):
                 row["seconds"] = statistics.mean(r["seconds"] for r in (row, *others)) / copies
         for row in measured["sweep"]:
-            row |= rates(
-                row["seconds"], [tokens for _, tokens in plan["sweep"][row["size"]]], row["size"], model
-            )
+            prompts = plan["sweep"][row["size"]]
+            pages = sum(len(prompt.images) for prompt, _ in prompts)  # a short context divides documents
+            row |= rates(row["seconds"], [tokens for _, tokens in prompts], pages, model)
             row["tflops_per_gpu"] = row["tflops"] / max(1, measured["gpus"] * copies)
         self.results |= measured | {"copies": copies}
         self.save()
@@ -513,12 +513,12 @@ def pages_of(folder: Path) -> list[tuple[Path, int]]:
     return found
 
 
-def rates(seconds: float, tokens: Iterable[int], size: int, model: ModelSettings) -> dict[str, float]:
+def rates(seconds: float, tokens: Iterable[int], pages: int, model: ModelSettings) -> dict[str, float]:
     """Return pages per second and TFLOP/s: two operations per weight and token, and causal attention."""
     counts = list(tokens)
     flops = sum(prefill_flops(count, 0, model) for count in counts)
     return {
-        "pages_per_second": size * len(counts) / seconds,
+        "pages_per_second": pages / seconds,
         "tflops": flops / seconds / 1e12,
         "tokens": sum(counts),
     }
