@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import RunSettings
-from pipeline.engines.vllm import additions, encoder_room, preflight
-from pipeline.engines.vllm.preflight import Gpu, Layout
+from pipeline.engines.vllm import additions, encoder_room, memory, preflight
+from pipeline.engines.vllm.layout import layout
+from pipeline.engines.vllm.memory import Gpu, Layout
 from pipeline.errors import SettingsError
 
 SCHEDULER = additions.ADDITIONS["scheduler_cls"]
@@ -88,6 +89,10 @@ def test_workers_without_the_addition_are_asked_for_nothing() -> None:
     assert workers.called == []
 
 
+def gpus(count: int, total_gib: float = 139.8) -> list[Gpu]:
+    return [Gpu(str(number), "NVIDIA", total_gib, total_gib) for number in range(count)]
+
+
 @pytest.fixture
 def settings(compose: Callable[..., RunSettings]) -> Callable[..., RunSettings]:
     return lambda *overrides: compose("input=.", "engine=vllm", "engine.quantization=fp8", *overrides)
@@ -95,16 +100,16 @@ def settings(compose: Callable[..., RunSettings]) -> Callable[..., RunSettings]:
 
 def test_a_copy_takes_the_gpus_of_all_its_stages(settings: Callable[..., RunSettings]) -> None:
     two_stages = settings("engine.tensor_parallel=1", "+engine.args.pipeline_parallel_size=2")
-    assert preflight.layout(two_stages.engine.vllm, two_stages.model, 5) == Layout(1, 2, 2)
+    assert layout(two_stages.engine.vllm, two_stages.model, gpus(5), None) == Layout(1, 2, 2)
     given = settings("+engine.args.pipeline_parallel_size=2")
-    assert preflight.layout(given.engine.vllm, given.model, 8) == Layout(4, 2, 1)
+    assert layout(given.engine.vllm, given.model, gpus(8), None) == Layout(1, 2, 4)
     for overrides in ["engine.tensor_parallel=4"], ["engine.replicas=2", "engine.tensor_parallel=2"]:
         wide = settings("+engine.args.pipeline_parallel_size=2", *overrides)
         with pytest.raises(SettingsError, match=overrides[0].partition("=")[0]):
-            preflight.layout(wide.engine.vllm, wide.model, 6)
+            layout(wide.engine.vllm, wide.model, gpus(6), None)
     many = settings("+engine.args.pipeline_parallel_size=3")
     with pytest.raises(SettingsError, match="pipeline_parallel_size=3"):
-        preflight.layout(many.engine.vllm, many.model, 2)
+        layout(many.engine.vllm, many.model, gpus(2), None)
 
 
 def test_stages_have_the_room_that_the_real_engine_had(settings: Callable[..., RunSettings]) -> None:
@@ -113,17 +118,15 @@ def test_stages_have_the_room_that_the_real_engine_had(settings: Callable[..., R
         "engine.tensor_parallel=1", "+engine.args.pipeline_parallel_size=2",
         "engine.gpu_memory_utilization=0.93", "model.context_tokens=32768",
     )  # fmt: skip
-    gpus = [Gpu(str(number), "NVIDIA H100", 79.6, 79.2) for number in (0, 1)]
-    found = preflight.fit(stages.engine.vllm, stages.model, gpus, None)
+    found = memory.fit(stages.engine.vllm, stages.model, 79.6, None, Layout(1, 2, 1))
     assert found.weights_gib == pytest.approx(62.5, rel=0.02)
     assert 0.8 * 55_696 < found.cache_tokens < 55_696
-    assert "2 x NVIDIA H100" in preflight.check(stages.engine.vllm, stages.model, gpus, None)
+    assert "2 x NVIDIA" in preflight.check(stages.engine.vllm, stages.model, gpus(2, 79.6), None)
 
 
 def test_memory_that_is_left_to_images_is_enough_for_them(settings: Callable[..., RunSettings]) -> None:
-    gpus = [Gpu(str(number), "NVIDIA H200", 139.8, 139.8) for number in (0, 1)]
     greedy = settings("engine.gpu_memory_utilization=0.995")
     with pytest.raises(SettingsError, match=r"for the images of a step.*set 0\.98 or less"):
-        preflight.check(greedy.engine.vllm, greedy.model, gpus, None)
+        preflight.check(greedy.engine.vllm, greedy.model, gpus(2), None)
     given = settings("engine.gpu_memory_utilization=0.98")
-    assert preflight.check(given.engine.vllm, given.model, gpus, None)
+    assert preflight.check(given.engine.vllm, given.model, gpus(2), None)

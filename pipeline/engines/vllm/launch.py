@@ -12,6 +12,7 @@ from pipeline.config import VllmSettings
 from pipeline.engines.base import AdaptTokenizer, EngineContext
 from pipeline.engines.vllm import guide, preflight
 from pipeline.engines.vllm.additions import ADDITIONS
+from pipeline.engines.vllm.layout import layout
 from pipeline.engines.vllm.messages import Sampling
 
 log = logging.getLogger("pipeline")
@@ -42,7 +43,7 @@ def launches(settings: VllmSettings, context: EngineContext) -> list[Launch]:
     elif settings.args.get("device") != "cpu" and not _is_cpu_build():
         gpus = preflight.visible_gpus()
         log.info("%s", preflight.check(settings, context.model, gpus, folder))
-        chosen = preflight.layout(settings, context.model, len(gpus))
+        chosen = layout(settings, context.model, gpus, folder)
         tensor_parallel, copy = chosen.tensor_parallel, chosen.gpus_per_copy
         starts = range(0, chosen.gpus, copy)
         devices = [",".join(gpu.index for gpu in gpus[start : start + copy]) for start in starts]

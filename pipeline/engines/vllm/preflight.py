@@ -6,13 +6,14 @@ import json
 import math
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pipeline.config import ModelSettings, VllmSettings
 from pipeline.engines.vllm import encoder_room
+from pipeline.engines.vllm.layout import layout
+from pipeline.engines.vllm.memory import Gpu, fit, weight_files, weights_gib
 from pipeline.errors import SettingsError
 
 WEIGHTS = (
@@ -23,51 +24,6 @@ WEIGHTS = (
     "SYSTEM_PROMPT.txt",
 )
 """The files of a published model that vLLM reads in Mistral's own format, and the system prompt."""
-
-_GIB = 2**30
-_RESERVE_GIB = 4.0
-"""Kept for activations and graphs: on an H200, 16,384 tokens a step took less."""
-_BESIDE_LAYERS = 0.03
-"""Share of the weights that are embeddings and vision encoder, in Pixtral-Large."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """A GPU that this process may use."""
-
-    index: str
-    name: str
-    total_gib: float
-    free_gib: float
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Which GPUs share what."""
-
-    tensor_parallel: int
-    """GPUs that share every layer."""
-    stages: int
-    """Such groups, one after the other, with a part of the layers each."""
-    replicas: int
-    """Copies of the model."""
-
-    @property
-    def gpus_per_copy(self) -> int:
-        return self.tensor_parallel * self.stages
-
-    @property
-    def gpus(self) -> int:
-        return self.gpus_per_copy * self.replicas
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """Memory use per GPU, in GiB, and the tokens that the cache of a copy has room for."""
-
-    weights_gib: float
-    usable_gib: float
-    cache_tokens: int
 
 
 def visible_gpus() -> list[Gpu]:
@@ -93,9 +49,9 @@ def check(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], folde
         raise SettingsError(
             "engine=vllm: no GPU is visible; use engine=embedded, or run where there are GPUs"
         )
-    chosen = layout(engine, model, len(gpus))
+    chosen = layout(engine, model, gpus, folder)
     used = gpus[: chosen.gpus]
-    found = fit(engine, model, used, folder)
+    found = fit(engine, model, min(gpu.total_gib for gpu in used), folder, chosen)
     kind = engine.quantization or "bf16"
     if found.cache_tokens < model.context_tokens:
         total = weights_gib(model, folder)
@@ -132,72 +88,6 @@ def _check_images(engine: VllmSettings, model: ModelSettings, gpu: Gpu, stages: 
         )
 
 
-def layout(engine: VllmSettings, model: ModelSettings, gpus: int) -> Layout:
-    """Return which GPUs share a copy of the model. Raises SettingsError for more than there are."""
-    stages = int(engine.args.get("pipeline_parallel_size") or 1)
-    if not 1 <= stages <= max(1, gpus):
-        raise SettingsError(f"pipeline_parallel_size={stages}: must be 1 to {gpus}, the visible GPUs")
-    per_stage = gpus // stages
-    most = 2 ** int(math.log2(per_stage)) if per_stage else 0
-    tensor_parallel = engine.tensor_parallel if engine.tensor_parallel is not None else min(model.gpus, most)
-    if not 1 <= tensor_parallel <= per_stage:
-        of_stages = f", shared by {stages} stages" if stages > 1 else ""
-        raise SettingsError(
-            f"engine.tensor_parallel={tensor_parallel}: must be 1 to {per_stage}, the visible GPUs{of_stages}"
-        )
-    copy = tensor_parallel * stages
-    found = Layout(tensor_parallel, stages, gpus // copy if engine.replicas is None else engine.replicas)
-    if found.replicas < 1 or found.gpus > gpus:
-        raise SettingsError(
-            f"engine.replicas={found.replicas}: of {copy} GPUs each takes {found.gpus}; {gpus} are visible"
-        )
-    return found
-
-
-def fit(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], folder: Path | None) -> Fit:
-    """Work out what a copy of the model takes of each of its GPUs."""
-    chosen = layout(engine, model, len(gpus))
-    usable = min(gpu.total_gib for gpu in gpus) * engine.gpu_memory_utilization
-    # The first stage has the embeddings and the vision encoder besides its part of the layers.
-    part = 1.0 if chosen.stages == 1 else _BESIDE_LAYERS + (1 - _BESIDE_LAYERS) / chosen.stages
-    weights = weights_gib(model, folder) * _share(engine.quantization) * part / chosen.tensor_parallel
-    shards = min(chosen.tensor_parallel, model.kv_heads)  # beyond that, heads are kept more than once
-    layers = math.ceil(model.layers / chosen.stages)
-    token = kv_bytes_per_token(model, engine.args.get("kv_cache_dtype")) / shards * layers / model.layers
-    room = (usable - weights - _RESERVE_GIB) * _GIB / token
-    return Fit(weights, usable, max(0, int(room)))
-
-
-def weights_gib(model: ModelSettings, folder: Path | None) -> float:
-    """Return the size of the weights in bf16: of the files, or by params.json, or as published."""
-    if folder and (files := _weight_files(folder)):
-        return sum(file.stat().st_size for file in files) / _GIB
-    if folder and (folder / "params.json").is_file():
-        return 2 * parameters(json.loads((folder / "params.json").read_text(encoding="utf-8"))) / _GIB
-    return 2e9 * model.parameters_b / _GIB
-
-
-def parameters(shape: Mapping[str, Any]) -> int:
-    """Count the parameters of a model from its params.json, in Mistral's format."""
-    width, heads, size = shape["dim"], shape["n_heads"], shape["head_dim"]
-    attention = width * size * (2 * heads + 2 * shape["n_kv_heads"])
-    layer = attention + 3 * width * shape["hidden_dim"] + 2 * width
-    tables = 1 if shape.get("tied_embeddings") else 2
-    total: int = shape["n_layers"] * layer + tables * width * shape["vocab_size"] + width
-    if eye := shape.get("vision_encoder"):
-        inner = eye["hidden_size"]
-        block = 4 * inner**2 + 3 * inner * eye["intermediate_size"] + 2 * inner
-        patches = eye.get("num_channels", 3) * eye.get("patch_size", 16) ** 2 * inner
-        total += eye["num_hidden_layers"] * block + patches + inner + inner * width + width**2
-    return total
-
-
-def kv_bytes_per_token(model: ModelSettings, dtype: object) -> int:
-    """Return the bytes that keys and values of a token take in all layers: 2 each, or 1 in fp8."""
-    each = 1 if str(dtype or "").startswith("fp8") else 2
-    return 2 * model.layers * model.kv_heads * model.head_dim * each
-
-
 def find_weights(model: ModelSettings, dummy: bool) -> Path:
     """Return the folder of the model on this machine. Raises SettingsError saying how to get it.
 
@@ -208,7 +98,7 @@ def find_weights(model: ModelSettings, dummy: bool) -> Path:
     folder = Path(model.path)
     if not (folder / "params.json").is_file():
         raise SettingsError(f"model.path={folder}: holds no params.json, as models in Mistral's format have")
-    if not dummy and not _weight_files(folder):
+    if not dummy and not weight_files(folder):
         wanted = "weights (consolidated*.safetensors)"
         raise SettingsError(f"model.path={folder}: holds no {wanted}; {_how_to_get(model)}")
     return folder
@@ -225,7 +115,7 @@ def check_context(model: ModelSettings, folder: Path) -> None:
 def _what_fits(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], folder: Path | None) -> str:
     """Name the least change that makes one full request fit."""
     changes: list[tuple[str, VllmSettings]] = []
-    chosen = layout(engine, model, len(gpus))
+    chosen = layout(engine, model, gpus, folder)
     most = 2 ** int(math.log2(len(gpus) // chosen.stages))
     for count in dict.fromkeys((chosen.tensor_parallel, most)):
         spread = replace(engine, tensor_parallel=count, replicas=1)
@@ -252,17 +142,8 @@ def _what_fits(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], 
 
 
 def _room(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], folder: Path | None) -> int:
-    return fit(engine, model, gpus, folder).cache_tokens
-
-
-def _share(quantization: str | None) -> float:
-    if quantization is None:
-        return 1.0
-    return 0.27 if any(mark in quantization for mark in ("4", "awq", "gptq", "bitsandbytes")) else 0.52
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("consolidated*.safetensors")) or sorted(folder.glob("*.safetensors"))
+    gpu_gib = min(gpu.total_gib for gpu in gpus)
+    return fit(engine, model, gpu_gib, folder, layout(engine, model, gpus, folder)).cache_tokens
 
 
 def _from_cache(model: ModelSettings) -> Path:
@@ -277,7 +158,7 @@ def _from_cache(model: ModelSettings) -> Path:
         )
     except LocalEntryNotFoundError as error:
         raise SettingsError(f"{model.repository} is not on this machine; {_how_to_get(model)}") from error
-    if not _weight_files(folder):
+    if not weight_files(folder):
         raise SettingsError(
             f"{model.repository} is on this machine without its weights; {_how_to_get(model)}"
         )
