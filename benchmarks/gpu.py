@@ -6,8 +6,8 @@ FOLDER holds PDFs with pages of ordinary size; their pages are made into documen
 OVERRIDES are the pipeline's, as `engine.quantization=fp8 engine.tensor_parallel=2`. What is measured, on one
 engine, with the prompts that the pipeline writes:
 
-sweep      LLM.chat over rendered pages at 1, 8 and 30 pages per request, for several tokens per step, and
-           without (`plain`) and with what the pipeline adds to vLLM (`product`)
+sweep      LLM.chat over rendered pages at 1, 8 and 30 pages per request, for several tokens per step;
+           with `--ways plain product` also without what the pipeline adds to vLLM
 questions  1, 2, 4 and 8 questions per document in the pipeline's order, and 4 document by document
 pipeline   `pipeline.run` from PDFs to Parquet, against LLM.chat over the same prompts, already rendered
 """
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int)
     parser.add_argument("--budgets", type=int, nargs="+", default=[8192, 16384, 32768])
     parser.add_argument("--serve-at", type=int, default=8192, help="tokens per step after the sweep")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="in `sweep`")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["product"], help="in `sweep`")
     parser.add_argument("--rounds", type=int, default=1, help="times that `sweep` is measured")
     kinds = ["sweep", "questions", "pipeline"]
     parser.add_argument("--measure", nargs="+", choices=kinds, default=kinds)

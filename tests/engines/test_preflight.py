@@ -140,8 +140,19 @@ def test_more_gpus_than_there_are(settings: Callable[..., RunSettings], override
         ((), 6, 80, Layout(4, 1, 1)),
         (("engine.quantization=fp8",), 8, 139.8, Layout(2, 1, 4)),
         (("engine.quantization=fp8",), 3, 139.8, Layout(2, 1, 1)),
-        # One image and its reply fit on one.
-        (("engine.quantization=fp8", "model.context_tokens=6144"), 8, 139.8, Layout(1, 1, 8)),
+        # Two short requests would fit on one, but nothing could be read while replies are written.
+        (("engine.quantization=fp8", "model.context_tokens=6144"), 8, 139.8, Layout(2, 1, 4)),
+        (
+            (
+                "engine.quantization=fp8",
+                "model.context_tokens=6144",
+                "+engine.args.kv_cache_dtype=fp8",
+                "engine.gpu_memory_utilization=0.97",
+            ),
+            8,
+            139.8,
+            Layout(1, 1, 8),
+        ),
         # So many copies, on all GPUs.
         (("engine.quantization=fp8", "engine.replicas=2"), 8, 139.8, Layout(4, 1, 2)),
         (("engine.quantization=fp8", "engine.tensor_parallel=8"), 8, 139.8, Layout(8, 1, 1)),

@@ -46,7 +46,7 @@ def test_the_images_of_full_steps_have_room_whatever_their_sizes(
 def test_what_a_vllm_has_no_place_for_is_left_out_and_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, SCHEDULER.rpartition(".")[0], None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, SCHEDULER.rpartition(".")[0], None)
     monkeypatch.setitem(sys.modules, WORKER.rpartition(".")[0], ModuleType("packed"))
     kept = additions.loadable({"seed": 0, **additions.ADDITIONS})
     assert kept == {"seed": 0, "worker_extension_cls": WORKER}

@@ -30,11 +30,13 @@ def test_steps_are_full_whatever_the_images_and_each_is_computed_once_and_in_ord
     # Beginning and ending inside an image, at other places in every step; the largest image is a step.
     shapes = [(736, 1024), (1024, 1024), (720, 720), (1024, 736), (304, 96)]
     pages = [made.page(number + 1, *shapes[number % 5]) for number in range(10)]
-    asked = [made.request(f"request {n}", pages[2 * n : 2 * n + 2], "What is it about?") for n in range(5)]
+    asked = [
+        made.request(f"request {n}", list(pages[2 * n : 2 * n + 2]), "What is it about?") for n in range(5)
+    ]
     with made.engine:
         done = made.answer(*asked)
         first = (tmp_path / "steps").read_text().splitlines()
-        again = made.answer(made.request("again", asked[4].pages[:2], "And who wrote it?"), window_number=1)
+        again = made.answer(made.request("again", list(asked[4].pages), "And who wrote it?"), window_number=1)
     assert {name: completion.prompt_tokens for name, completion in done.items()} == {
         request.request_id: request.prompt_tokens for request in asked
     }

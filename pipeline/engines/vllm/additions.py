@@ -30,7 +30,7 @@ def loadable(arguments: Mapping[str, object]) -> dict[str, object]:
     """Return the arguments without those of ours that cannot be imported beside the installed vLLM."""
     kept = dict(arguments)
     for argument, name in ADDITIONS.items():
-        if kept.get(argument) != name:
+        if kept.get(argument) != name:  # left out, or the user's own
             continue
         try:
             importlib.import_module(name.rpartition(".")[0])

@@ -108,6 +108,7 @@ def main(
         os.dup2(file.fileno(), 2)
     if devices is not None:
         os.environ |= {"CUDA_VISIBLE_DEVICES": devices, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    # Before the model, which takes minutes to load: the run may send, or die, meanwhile.
     prompts = PromptQueue(connection)
     try:
         from vllm import LLM
@@ -115,6 +116,7 @@ def main(
         arguments = additions.loadable(arguments)
         llm = LLM(**arguments)
         additions.pack_images(llm, arguments)
+        # vLLM prepares the pixels itself: the tokenizer would do it again for every request.
         adapt_tokenizer(llm.get_tokenizer().instruct)
         host = Host(llm, sampling, connection, prompts)
     except Exception as error:
@@ -153,6 +155,7 @@ class Host:
 
     def __init__(self, llm: Llm, sampling: Sampling, connection: Connection, prompts: PromptQueue) -> None:
         self._llm = llm
+        # Every request would fail with a schema that is refused; replies are validated in any case.
         self._sampling = sampling if guidable(sampling.schema) else replace(sampling, schema=None)
         self._connection = connection
         self._prompts = prompts
@@ -202,13 +205,13 @@ class Host:
                 [self._conversation(prompt)], self._parameters(prompt), use_tqdm=False, priority=[prompt.rank]
             )
         except Exception as error:
-            if type(error).__name__ == "EngineDeadError":
+            if type(error).__name__ == "EngineDeadError":  # by name: its module moves between versions
                 raise
             # One bad prompt must not cost the others: vLLM raises for any, from any library it calls.
             self._connection.send(Reply(prompt.request_id, refusal=_last_line(error)))
             return
         self._names[_number(name)] = prompt.request_id
-        if prompt.images:
+        if prompt.images:  # nothing waits for the cache of a text alone
             self._not_prefilled.add(_number(name))
         self._connection.send(Queued(prompt.request_id))
 

@@ -75,18 +75,21 @@ def llm_arguments(
         "tensor_parallel_size": tensor_parallel,
         "max_model_len": context.model.context_tokens,
         "limit_mm_per_prompt": {"image": context.model.max_images},
+        # Of all files on the machine, vLLM may read the run's own pages alone.
         "allowed_local_media_path": str(context.scratch),
         "quantization": settings.quantization,
         "gpu_memory_utilization": settings.gpu_memory_utilization,
         "max_num_batched_tokens": settings.max_batched_tokens,
         "max_num_seqs": settings.max_sequences,
         "enforce_eager": settings.eager,
+        # Further questions about the same pages take almost nothing with it, and all over again without.
         "enable_prefix_caching": True,
         # Late requests of a window (merges, second attempts) go before the next window's, whose images would
         # push theirs out of the cache.
         "scheduling_policy": "priority",
         # Indented JSON can fill a reply with white space alone.
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+        # With statistics each reply says when it was begun and ended.
         "disable_log_stats": False,
         "seed": 0,
         **ADDITIONS,

@@ -9,6 +9,9 @@ from pipeline.config import ModelSettings, VllmSettings
 from pipeline.engines.vllm.memory import Gpu, Layout, fit
 from pipeline.errors import SettingsError
 
+_LEAST_TOKENS = 65_536
+"""A reply of 300 tokens takes 14 s beside 31 others on an H200, which reads 17 pages of 3,600 tokens meanwhile."""
+
 
 def layout(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], folder: Path | None) -> Layout:
     """Return which of these GPUs share a copy of the model. Raises SettingsError for more than there are.
@@ -47,10 +50,10 @@ def _fewest(
     if not counts or engine.replicas:  # so many copies, and no GPU that is left over
         return max(counts, default=1)
     gpu_gib = min(gpu.total_gib for gpu in gpus)
-    # Two, because while the reply to one is written the next is read.
-    for requests in (2, 1):
-        for count in counts:
-            found = fit(engine, model, gpu_gib, folder, Layout(count, stages, 1))
-            if found.cache_tokens >= requests * model.context_tokens:
+    rooms = {c: fit(engine, model, gpu_gib, folder, Layout(c, stages, 1)).cache_tokens for c in counts}
+    # Two full requests, because while the reply to one is written the next is read.
+    for wanted in (max(2 * model.context_tokens, _LEAST_TOKENS), model.context_tokens):
+        for count, room in rooms.items():
+            if room >= wanted:
                 return count
     return counts[-1]

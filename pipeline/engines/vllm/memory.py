@@ -74,6 +74,7 @@ def fit(
 
 def weights_gib(model: ModelSettings, folder: Path | None) -> float:
     """Return the size of the weights in bf16: of the files, or by params.json, or as published."""
+    # Quantized files are smaller than the shape says, so they come first.
     if folder and (files := weight_files(folder)):
         return sum(file.stat().st_size for file in files) / _GIB
     if folder and (folder / "params.json").is_file():

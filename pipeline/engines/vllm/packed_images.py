@@ -61,6 +61,7 @@ class PackedImages:
         """Encode images packed from now on; return why not, where vLLM's own way stays."""
         from vllm.model_executor.models import pixtral
 
+        # By its arguments, not by a version: builds between releases have either.
         known = ["self", "x", "mask", "freqs_cis"]
         if list(inspect.signature(pixtral.Attention.forward).parameters) != known:
             return "this vLLM has a way of its own"
@@ -100,6 +101,7 @@ def _install(encoder_class: type, attention_class: type) -> None:
 
 def encode(self: _Encoder, images: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     """Return the features of each image, [patches, width], as `VisionTransformer.forward` does."""
+    # One by one, since images differ in size; all that follows sees them as one sequence.
     patches = [self.patch_conv(image.unsqueeze(0).to(self.dtype)) for image in images]
     shapes = [(int(each.shape[-2]), int(each.shape[-1])) for each in patches]
     x = self.ln_pre(torch.cat([each.flatten(2).permute(0, 2, 1) for each in patches], dim=1))
@@ -157,6 +159,7 @@ def difference(heads: int, size: int, like: torch.Tensor) -> float:
     generator = torch.Generator(device=like.device).manual_seed(0)
     shape = (3, sum(sizes), heads, size)
     with torch.inference_mode():
+        # Of random numbers attention looks at all patches, so none that it should not see stays unnoticed.
         q, k, v = torch.randn(shape, device=like.device, dtype=like.dtype, generator=generator)
         found = flash(q, k, v, pack(_SHAPES, like.device)).float()
         images = zip(*(each.float().transpose(0, 1).split(sizes, dim=1) for each in (q, k, v)), strict=True)

@@ -28,6 +28,7 @@ WEIGHTS = (
 
 def visible_gpus() -> list[Gpu]:
     """List the GPUs that CUDA_VISIBLE_DEVICES leaves, in its order; none where there is no driver."""
+    # Asked of the driver's tool: torch would bring CUDA into this process, and be imported for seconds.
     fields = "index,uuid,name,memory.total,memory.free"
     command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
     try:
@@ -36,6 +37,7 @@ def visible_gpus() -> list[Gpu]:
         return []
     rows = [[cell.strip() for cell in line.split(",")] for line in listed.splitlines() if line.strip()]
     gpus = [(row[1], Gpu(row[0], row[2], float(row[3]) / 1024, float(row[4]) / 1024)) for row in rows]
+    # The tool lists all, whatever the variable says.
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if wanted is None:
         return [gpu for _, gpu in gpus]
@@ -62,6 +64,7 @@ def check(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], folde
             f" {_what_fits(engine, model, gpus, folder)}"
         )
     _check_images(engine, model, used[0], chosen.stages)
+    # vLLM would refuse to start as well, after the weights are read.
     for gpu in used:
         wanted = gpu.total_gib * engine.gpu_memory_utilization
         if gpu.free_gib < wanted:
@@ -126,12 +129,14 @@ def _what_fits(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], 
         small = replace(halved, args={**engine.args, "kv_cache_dtype": "fp8"})
         also = " ".join([*prefix, "engine.quantization=fp8", "+engine.args.kv_cache_dtype=fp8"])
         changes.append((also, small))
+    # From the least change to the most.
     for words, settings in changes:
         if words and _room(settings, model, gpus, folder) >= model.context_tokens:
             return f"set {words}"
     for words, settings in changes:
         if (room := _room(settings, model, gpus, folder) // 1024 * 1024) >= 8192:
             return f"set {words} model.context_tokens={room}".replace("set  ", "set ")
+    # No setting helps: how many such GPUs would?
     count = most
     while count < 64:
         count *= 2
