@@ -10,7 +10,7 @@ from pipeline.engines.vllm.memory import Gpu, Layout, fit
 from pipeline.errors import SettingsError
 
 _LEAST_TOKENS = 65_536
-"""While a reply of 300 tokens is written beside 31 others, in 14 s, an H200 reads 17 pages of 3,600 tokens."""
+"""While a reply of 300 tokens is written beside 31 others, 14 s, an H200 reads 17 pages of 3,600 tokens."""
 
 
 def layout(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], folder: Path | None) -> Layout:
