@@ -6,7 +6,8 @@ FOLDER holds PDFs with pages of ordinary size; their pages are made into documen
 OVERRIDES are the pipeline's, as `engine.quantization=fp8 engine.tensor_parallel=2`. What is measured, on one
 engine, with the prompts that the pipeline writes:
 
-sweep      LLM.chat over rendered pages at 1, 8 and 30 pages per request, for several tokens per step
+sweep      LLM.chat over rendered pages at 1, 8 and 30 pages per request, for several tokens per step;
+           with `--ways plain product` also without what the pipeline adds to vLLM
 questions  1, 2, 4 and 8 questions per document in the pipeline's order, and 4 document by document
 pipeline   `pipeline.run` from PDFs to Parquet, against LLM.chat over the same prompts, already rendered
 """
@@ -34,6 +35,7 @@ from typing import Any
 import pymupdf
 
 from pipeline.asking import windows
+from pipeline.command import compose_settings
 from pipeline.config import ModelSettings, RunSettings
 from pipeline.engines import base, choose, prefix_gate
 from pipeline.engines.vllm import engine as vllm
@@ -44,10 +46,11 @@ from pipeline.engines.vllm.translate import write_prompt
 from pipeline.flow import session
 from pipeline.flow.session import Session
 from pipeline.records import Chunk, Request
-from pipeline.run import compose_settings, execute
+from pipeline.run import execute
 from pipeline.sharding.balance import balance
 from pipeline.sharding.prediction import prefill_flops
 
+WAYS = ("plain", "product")
 SHAPES: dict[str, dict[str, Any]] = {
     "pixtral_large": {
         "dim": 12288, "n_layers": 88, "head_dim": 128, "hidden_dim": 28672, "n_heads": 96, "n_kv_heads": 8,
@@ -87,6 +90,8 @@ def main() -> None:
     parser.add_argument("--layers", type=int)
     parser.add_argument("--budgets", type=int, nargs="+", default=[8192, 16384, 32768])
     parser.add_argument("--serve-at", type=int, default=8192, help="tokens per step after the sweep")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["product"], help="in `sweep`")
+    parser.add_argument("--rounds", type=int, default=1, help="times that `sweep` is measured")
     kinds = ["sweep", "questions", "pipeline"]
     parser.add_argument("--measure", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 8, 30], help="pages per request")
@@ -128,6 +133,7 @@ class Benchmark:
         settings = self.settings("main", self.folder("none", 1, 1))
         self.results["matmul_tflops"] = matmul()
         plan: dict[str, Any] = {"budgets": self.given.budgets, "sweep": {}, "pipeline": {}}
+        plan |= {"ways": self.given.ways, "rounds": self.given.rounds}
         if "sweep" in self.given.measure:
             for size, requests in zip(self.given.sizes, self.given.requests, strict=True):
                 plan["sweep"][size] = self.written(f"sweep{size}", size, requests)
@@ -165,6 +171,7 @@ class Benchmark:
             f"task.max_output_tokens={WRITTEN}", "engine.repair_attempts=0", f"raster.scratch={self.scratch}",
             "+engine.args.load_format=dummy",
             "+engine.args.scheduler_cls=benchmarks.swept_scheduler.SweptScheduler",
+            "+engine.args.worker_extension_cls=benchmarks.swept_scheduler.SweptWorker",
             f"engine.max_batched_tokens={max(*self.given.budgets, self.given.serve_at)}",
             *self.given.overrides, *more,
         ]  # fmt: skip
@@ -240,9 +247,9 @@ class Benchmark:
             for row, *others in zip(*(host[kind] for host in hosts), strict=True):
                 row["seconds"] = statistics.mean(r["seconds"] for r in (row, *others)) / copies
         for row in measured["sweep"]:
-            row |= rates(
-                row["seconds"], [tokens for _, tokens in plan["sweep"][row["size"]]], row["size"], model
-            )
+            prompts = plan["sweep"][row["size"]]
+            pages = sum(len(prompt.images) for prompt, _ in prompts)  # a short context divides documents
+            row |= rates(row["seconds"], [tokens for _, tokens in prompts], pages, model)
             row["tflops_per_gpu"] = row["tflops"] / max(1, measured["gpus"] * copies)
         self.results |= measured | {"copies": copies}
         self.save()
@@ -359,16 +366,25 @@ def measuring_host(*arguments: Any) -> None:
         budget = Path(os.environ["BENCHMARK_BUDGET"])
         found: dict[str, Any] = {"load_seconds": load_seconds, "sweep": [], "pipeline": []}
         config = self._llm.llm_engine.vllm_config
-        found["gpus"] = config.parallel_config.tensor_parallel_size
+        found["gpus"] = config.parallel_config.world_size
+
+        def use(tokens: int, way: str) -> None:
+            budget.write_text(f"{tokens} {way}")
+            found["images"] = self._llm.collective_rpc("encode_images", args=(way,))
+
         for prompts in list(plan["sweep"].values())[:1] or list(plan["pipeline"].values())[:1]:
             chat(self, [prompt for prompt, _ in prompts[:2]])  # warm
-        for tokens in plan["budgets"] if plan["sweep"] else ():
-            budget.write_text(str(tokens))
-            for size, prompts in plan["sweep"].items():
-                seconds = chat(self, [prompt for prompt, _ in prompts])
-                found["sweep"].append({"batched_tokens": tokens, "size": size, "seconds": seconds})
-            found["decode"] = [*found.get("decode", []), {"batched_tokens": tokens, **decode(self)}]
-        budget.write_text(os.environ["BENCHMARK_SERVE_AT"])
+        each = itertools.product(range(plan["rounds"]), plan["budgets"], plan["sweep"].items(), plan["ways"])
+        for _, tokens, (size, prompts), way in each:  # one way after the other, on the same pages
+            use(tokens, way)
+            seconds = chat(self, [prompt for prompt, _ in prompts])
+            row = {"batched_tokens": tokens, "way": way, "size": size, "seconds": seconds}
+            print(row, flush=True)
+            found["sweep"].append(row)
+        for way in plan["ways"] if plan["sweep"] else ():
+            use(plan["budgets"][0], way)
+            found["decode"] = [*found.get("decode", []), {"way": way, **decode(self)}]
+        use(int(os.environ["BENCHMARK_SERVE_AT"]), "product")
         for size, prompts in plan["pipeline"].items():
             with Utilization() as gpu:
                 seconds = chat(self, [prompt for prompt, _ in prompts])
@@ -497,12 +513,12 @@ def pages_of(folder: Path) -> list[tuple[Path, int]]:
     return found
 
 
-def rates(seconds: float, tokens: Iterable[int], size: int, model: ModelSettings) -> dict[str, float]:
+def rates(seconds: float, tokens: Iterable[int], pages: int, model: ModelSettings) -> dict[str, float]:
     """Return pages per second and TFLOP/s: two operations per weight and token, and causal attention."""
     counts = list(tokens)
     flops = sum(prefill_flops(count, 0, model) for count in counts)
     return {
-        "pages_per_second": size * len(counts) / seconds,
+        "pages_per_second": pages / seconds,
         "tflops": flops / seconds / 1e12,
         "tokens": sum(counts),
     }
@@ -554,11 +570,12 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
     )
     for row in results.get("sweep", ()):
         yield (
-            f"| {row['batched_tokens']} | {row['size']} pages | {row['pages_per_second']:.2f} pages/s |"
+            f"| {row['batched_tokens']} | {row['way']} | {row['size']} pages |"
+            f" {row['pages_per_second']:.2f} pages/s | {row['tokens'] / row['seconds']:,.0f} tokens/s |"
             f" {row['tflops_per_gpu']:.0f} TFLOP/s per GPU |"
         )
     for row in results.get("decode", ()):
-        yield f"| {row['batched_tokens']} | writing | {row['tokens_per_second']:.0f} tokens/s |"
+        yield f"| {row['way']} | writing | {row['tokens_per_second']:.0f} tokens/s |"
     for row in results.get("questions", ()):
         kind = "document by document" if row["by_document"] else f"{row['windows']} windows"
         cached = f"{row['cached']:.0%} cached"

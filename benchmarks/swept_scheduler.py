@@ -1,4 +1,4 @@
-"""A vLLM scheduler whose tokens per step can be changed without loading the model again."""
+"""vLLM's scheduler and worker whose ways can be changed without loading the model again."""
 
 from __future__ import annotations
 
@@ -6,24 +6,42 @@ import os
 from pathlib import Path
 from typing import Any
 
-from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from pipeline.engines.vllm.encoder_room import EncoderRoom, full_steps
+from pipeline.engines.vllm.packed_images import PackedImages
+from pipeline.engines.vllm.scheduler import FullStepScheduler, largest_image
 
 
-class SweptScheduler(AsyncScheduler):
-    """Reads the tokens per step from the file that the variable BENCHMARK_BUDGET names, if it is there.
-
-    The tokens of images that may be encoded in a step, and kept until they are read, go with it: vLLM sets
-    all three from `max_num_batched_tokens`, and no lower than one whole image.
-    """
-
-    _LARGEST_IMAGE = 64 * 65
+class SweptScheduler(FullStepScheduler):
+    """Reads tokens per step and way from the file that BENCHMARK_BUDGET names, if it is there."""
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         file = Path(os.environ["BENCHMARK_BUDGET"])
-        tokens = int(file.read_text()) if file.exists() else self.max_num_scheduled_tokens
-        if tokens != self.max_num_scheduled_tokens and not self.running:
-            self.max_num_scheduled_tokens = tokens
-            self.max_num_encoder_input_tokens = max(tokens, self._LARGEST_IMAGE)
-            self.encoder_cache_manager.cache_size = max(tokens, self._LARGEST_IMAGE)
-            self.encoder_cache_manager.reset()
+        wanted = file.read_text() if file.exists() else ""
+        if wanted and wanted != getattr(self, "_used", "") and not self.running:
+            self._used = wanted
+            tokens, way = wanted.split()
+            self.use(int(tokens), way)
         return super().schedule(*args, **kwargs)
+
+    def use(self, tokens: int, way: str) -> None:
+        """Read so many tokens a step, with vLLM's room for images or the pipeline's."""
+        image = largest_image(self.vllm_config)
+        room = EncoderRoom(max(tokens, image), max(tokens, image))
+        if way == "product":
+            room = full_steps(tokens, self.vllm_config.max_concurrent_batches, image)
+        self.max_num_scheduled_tokens = tokens
+        self.max_num_encoder_input_tokens = room.in_a_step
+        self.encoder_cache_manager.cache_size = room.kept
+        self.encoder_cache_manager.reset()
+
+
+class SweptWorker(PackedImages):
+    """Encodes images as vLLM does, or packed."""
+
+    def encode_images(self, way: str) -> str | None:
+        from vllm.model_executor.models import pixtral
+
+        if not hasattr(pixtral, "docbatch_own"):
+            pixtral.docbatch_own = (pixtral.VisionTransformer.forward, pixtral.Attention.forward)
+        pixtral.VisionTransformer.forward, pixtral.Attention.forward = pixtral.docbatch_own
+        return self.pack_images() if way == "product" else None

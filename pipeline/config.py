@@ -109,7 +109,7 @@ class EmbeddedSettings:
 @dataclass(slots=True, kw_only=True)
 class VllmSettings:
     tensor_parallel: int | None
-    """GPUs that share one copy of the model; null: as many as the model's card says, or all there are."""
+    """GPUs that share every layer of a copy; null: the fewest that hold it and two full requests."""
     replicas: int | None
     """Independent copies of the model on this host; null: as many as its GPUs allow."""
     quantization: str | None

@@ -39,6 +39,7 @@ HOMES = {
     "tqdm": {"flow.progress"},
     "jinja2": {"viewing.page"},
     "vllm": {"engines.vllm"},
+    "torch": {"engines.vllm"},
     "xgrammar": {"engines.vllm"},
     "py3langid": {"reading.language"},
     "huggingface_hub": {"engines.vllm", "fetch"},

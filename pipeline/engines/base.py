@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeAlias
 
 from pipeline.config import ModelSettings
 from pipeline.records import Completion, Json, Request
+
+AdaptTokenizer: TypeAlias = Callable[[object], None]
+"""Changes a tokenizer of mistral_common, of which engines know nothing else."""
 
 
 class Engine(Protocol):
@@ -49,7 +52,7 @@ class EngineContext:
     """Folder of the page images."""
     log: Path
     """Log file of an engine process; `{}` stands for the number of the process."""
-    adapt_tokenizer: Callable[[object], None]
+    adapt_tokenizer: AdaptTokenizer
     """Lets a tokenizer of mistral_common count image files without reading their pixels."""
     detect_language: Callable[[str], str | None]
     """Gives the ISO 639-1 code of a text."""

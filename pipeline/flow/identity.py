@@ -83,7 +83,7 @@ EFFECTS: dict[str, Effect] = {
 _PLACING_ARGUMENTS = frozenset(
     """device tensor_parallel_size pipeline_parallel_size data_parallel_size distributed_executor_backend
     gpu_memory_utilization max_num_batched_tokens max_num_seqs enforce_eager scheduling_policy scheduler_cls
-    num_gpu_blocks_override block_size disable_log_stats max_parallel_loading_workers
+    worker_extension_cls num_gpu_blocks_override block_size disable_log_stats max_parallel_loading_workers
     enable_prefix_caching""".split()
 )
 

@@ -9,8 +9,9 @@ import pytest
 
 from pipeline.config import RunSettings
 from pipeline.engines import choose
-from pipeline.engines.vllm import preflight
-from pipeline.engines.vllm.preflight import Gpu
+from pipeline.engines.vllm import memory, preflight
+from pipeline.engines.vllm.layout import layout
+from pipeline.engines.vllm.memory import Gpu, Layout
 from pipeline.errors import SettingsError
 
 LARGE = {
@@ -37,7 +38,7 @@ def settings(compose: Callable[..., RunSettings]) -> Callable[..., RunSettings]:
 
 @pytest.mark.parametrize(("shape", "billions"), [(LARGE, 124), (SMALL, 12.7)])
 def test_parameters_are_counted_from_the_shape(shape: dict[str, object], billions: float) -> None:
-    assert preflight.parameters(shape) / 1e9 == pytest.approx(billions, rel=0.015)
+    assert memory.parameters(shape) / 1e9 == pytest.approx(billions, rel=0.015)
 
 
 def test_the_cache_room_is_that_of_the_real_engine(
@@ -46,7 +47,7 @@ def test_the_cache_room_is_that_of_the_real_engine(
     """vLLM had room for 406,400 tokens with Pixtral-Large in FP8 on two H200s."""
     (tmp_path / "params.json").write_text(json.dumps(LARGE))
     given = settings("engine.quantization=fp8")
-    found = preflight.fit(given.engine.vllm, given.model, gpus(2), tmp_path)
+    found = memory.fit(given.engine.vllm, given.model, 139.8, tmp_path, Layout(2, 1, 1))
     assert found.weights_gib == pytest.approx(60.2, rel=0.02)
     assert found.cache_tokens == pytest.approx(406_400, rel=0.1)
 
@@ -126,15 +127,48 @@ def test_a_gpu_that_something_else_uses_is_named(settings: Callable[..., RunSett
 def test_more_gpus_than_there_are(settings: Callable[..., RunSettings], override: str, key: str) -> None:
     given = settings(override)
     with pytest.raises(SettingsError, match=key):
-        preflight.layout(given.engine.vllm, given.model, 8)
+        layout(given.engine.vllm, given.model, gpus(8), None)
 
 
-def test_small_models_fill_the_host_with_copies(settings: Callable[..., RunSettings]) -> None:
-    given = settings("model=pixtral_12b")
-    assert preflight.layout(given.engine.vllm, given.model, 8) == (1, 8)
-    given = settings()
-    assert preflight.layout(given.engine.vllm, given.model, 8) == (8, 1)
-    assert preflight.layout(given.engine.vllm, given.model, 6) == (4, 1)
+@pytest.mark.parametrize(
+    ("overrides", "count", "total_gib", "expected"),
+    [
+        (("model=pixtral_12b",), 8, 80, Layout(1, 1, 8)),
+        # In bf16 four of these hold Pixtral-Large with room for many full requests, or for hardly one.
+        ((), 8, 139.8, Layout(4, 1, 2)),
+        ((), 8, 80, Layout(8, 1, 1)),
+        ((), 6, 80, Layout(4, 1, 1)),
+        (("engine.quantization=fp8",), 8, 139.8, Layout(2, 1, 4)),
+        (("engine.quantization=fp8",), 3, 139.8, Layout(2, 1, 1)),
+        # Two short requests would fit on one, but nothing could be read while replies are written.
+        (("engine.quantization=fp8", "model.context_tokens=6144"), 8, 139.8, Layout(2, 1, 4)),
+        (
+            (
+                "engine.quantization=fp8",
+                "model.context_tokens=6144",
+                "+engine.args.kv_cache_dtype=fp8",
+                "engine.gpu_memory_utilization=0.97",
+            ),
+            8,
+            139.8,
+            Layout(1, 1, 8),
+        ),
+        # So many copies, on all GPUs.
+        (("engine.quantization=fp8", "engine.replicas=2"), 8, 139.8, Layout(4, 1, 2)),
+        (("engine.quantization=fp8", "engine.tensor_parallel=8"), 8, 139.8, Layout(8, 1, 1)),
+        # Too few for any layout: the message is about all of them.
+        ((), 2, 40, Layout(2, 1, 1)),
+    ],
+)
+def test_a_copy_takes_the_fewest_gpus_that_hold_it_and_copies_fill_the_host(
+    settings: Callable[..., RunSettings],
+    overrides: tuple[str, ...],
+    count: int,
+    total_gib: float,
+    expected: Layout,
+) -> None:
+    given = settings(*overrides)
+    assert layout(given.engine.vllm, given.model, gpus(count, total_gib), None) == expected
 
 
 def test_missing_weights_say_how_to_get_them(

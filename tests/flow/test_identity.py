@@ -103,6 +103,7 @@ def test_settings_that_change_no_reply_ask_nothing(
         "raster.workers=2", "raster.page_timeout_s=7", "pack.window_tokens=50000", "sink.journal_seconds=1",
         "engine.tensor_parallel=2", "engine.eager=true", "engine.max_restarts=3", "engine.workers=2",
         "+engine.args.distributed_executor_backend=mp", "retry_errors=false",
+        "+engine.args.scheduler_cls=null", "+engine.args.worker_extension_cls=''",
     )  # fmt: skip
     assert asked == []
     pd.testing.assert_frame_equal(first, again)

@@ -54,6 +54,7 @@ class Backlog:
 
     def next_group(self) -> list[Work]:
         """Return what the process may have now: a group of suspects alone, or else all that waits."""
+        # Suspects are alone with the process, so that a death says something about them.
         if self._under_way and (self._under_test or self._suspects):
             return []
         self._under_test = bool(self._suspects)
@@ -67,7 +68,7 @@ class Backlog:
         """Strike out a request that has ended."""
         work = self._under_way.pop(request_id)
         self.load_tokens -= work.cost_tokens
-        if answered:
+        if answered:  # the pages themselves do no harm then
             self._blamed.pop(pages_key(work.request), None)
         return work.request
 
@@ -97,7 +98,7 @@ class Backlog:
     def _blame(self, killer: Work) -> list[Request]:
         pages = pages_key(killer.request)
         self.load_tokens -= killer.cost_tokens
-        if not pages:
+        if not pages:  # a merge: there is nothing that others share
             return [killer.request]
         self._blamed[pages] += 1
         return [killer.request, *(self._withdraw(pages) if self.is_blamed(killer.request) else [])]

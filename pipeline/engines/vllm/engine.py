@@ -52,6 +52,7 @@ class VllmEngine:
         log.info("loading the model; what vLLM says is in %s", self._replicas[0].launch.log)
         with contextlib.ExitStack() as stack:
             stack.callback(self.__exit__)
+            # All are started before the first is waited for, so that they load at the same time.
             for replica in self._replicas:
                 replica.start()
             for replica in self._replicas:
@@ -64,6 +65,7 @@ class VllmEngine:
         return self
 
     def __exit__(self, *error: object) -> None:
+        # All are asked before the first is waited for: each takes seconds to free its GPUs.
         for replica in self._replicas:
             replica.request_stop()
         for replica in self._replicas:
@@ -107,6 +109,7 @@ class VllmEngine:
         """Wait until processes have something to say, and return those; a stalled one counts as dead."""
         busy = [replica for replica in self._replicas if replica.backlog.is_under_way]
         timeout_s = min(replica.seconds_to_stall for replica in busy)
+        # The pipe of a process that died is ready too: receiving from it tells.
         ready = wait([replica.connection for replica in busy], timeout=max(0.0, timeout_s))
         for replica in busy:
             if replica.connection not in ready and replica.seconds_to_stall <= 0:
@@ -139,6 +142,7 @@ class VllmEngine:
         replica = known or min(self._replicas, key=lambda each: each.backlog.load_tokens)
         # Of one window, those that find their pages in the cache, or need none, go first.
         rank = 2 * self._window_numbers.pop(request.request_id) + (bool(pages) and not known)
+        # Tried again with every question, pages that kill the engine would cost a reload each.
         if replica.backlog.is_blamed(request):
             self._refused.append((request, killed_engine(request, "as did others about the same pages")))
             self._release([request.request_id])
@@ -147,6 +151,7 @@ class VllmEngine:
         if pages:
             self._replica_by_pages[pages] = replica
             self._replica_by_pages.move_to_end(pages)
+        # Those not used for longest have left the cache long since.
         if len(self._replica_by_pages) > _MOST_REMEMBERED_PAGES:
             self._replica_by_pages.popitem(last=False)
 

@@ -46,6 +46,7 @@ class _Guide:
         """Return one schema within the whole."""
         if not isinstance(schema, dict):
             return self._anything()
+        # A list of values is a bound already; other keywords beside it could only confuse the compiler.
         for name in ("const", "enum"):
             if name in schema:
                 return {name: schema[name]}

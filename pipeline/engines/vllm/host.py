@@ -11,12 +11,14 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
+from pipeline.engines.base import AdaptTokenizer
+from pipeline.engines.vllm import additions
 from pipeline.engines.vllm.messages import (
     Dead,
     Prefilled,
@@ -27,18 +29,72 @@ from pipeline.engines.vllm.messages import (
     Reply,
     Sampling,
 )
-from pipeline.engines.vllm.reply import read_reply
+from pipeline.engines.vllm.reply import Output, read_reply
+from pipeline.records import Json
 
 _POLL_S = 0.002
 
 
+class _CacheConfig(Protocol):
+    num_gpu_blocks: int
+    block_size: int
+
+
+class _Config(Protocol):
+    cache_config: _CacheConfig
+
+
+class _Core(Protocol):
+    def shutdown(self) -> None: ...
+
+
+class _State(Protocol):
+    is_prefilling: bool
+
+
+class _OutputProcessor(Protocol):
+    request_states: Mapping[str, _State]
+
+
+class _StepOutput(Output, Protocol):
+    request_id: str
+    finished: bool
+
+
+class _Engine(Protocol):
+    """vLLM's `LLMEngine`."""
+
+    vllm_config: _Config
+    engine_core: _Core
+    output_processor: _OutputProcessor
+
+    def has_unfinished_requests(self) -> bool: ...
+
+    def step(self) -> Sequence[_StepOutput]: ...
+
+
+class Llm(additions.Workers, Protocol):
+    """vLLM's `LLM`, as far as it is used here."""
+
+    llm_engine: _Engine
+
+    def enqueue_chat(
+        self,
+        messages: Sequence[Sequence[Json]],
+        sampling_params: object,
+        *,
+        use_tqdm: bool,
+        priority: Sequence[int],
+    ) -> Sequence[str]: ...
+
+
 def main(
     connection: Connection,
-    arguments: Mapping[str, Any],
+    arguments: Mapping[str, object],
     sampling: Sampling,
     devices: str | None,
     log: str,
-    adapt_tokenizer: Callable[[Any], None],
+    adapt_tokenizer: AdaptTokenizer,
 ) -> None:
     """Load an engine and serve it until told to stop: the entry point of its process.
 
@@ -52,11 +108,15 @@ def main(
         os.dup2(file.fileno(), 2)
     if devices is not None:
         os.environ |= {"CUDA_VISIBLE_DEVICES": devices, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    # Before the model, which takes minutes to load: the run may send, or die, meanwhile.
     prompts = PromptQueue(connection)
     try:
         from vllm import LLM
 
+        arguments = additions.loadable(arguments)
         llm = LLM(**arguments)
+        additions.pack_images(llm, arguments)
+        # vLLM prepares the pixels itself: the tokenizer would do it again for every request.
         adapt_tokenizer(llm.get_tokenizer().instruct)
         host = Host(llm, sampling, connection, prompts)
     except Exception as error:
@@ -93,8 +153,9 @@ class PromptQueue:
 class Host:
     """Feeds one `vllm.LLM` from a connection."""
 
-    def __init__(self, llm: Any, sampling: Sampling, connection: Connection, prompts: PromptQueue) -> None:
+    def __init__(self, llm: Llm, sampling: Sampling, connection: Connection, prompts: PromptQueue) -> None:
         self._llm = llm
+        # Every request would fail with a schema that is refused; replies are validated in any case.
         self._sampling = sampling if guidable(sampling.schema) else replace(sampling, schema=None)
         self._connection = connection
         self._prompts = prompts
@@ -144,26 +205,26 @@ class Host:
                 [self._conversation(prompt)], self._parameters(prompt), use_tqdm=False, priority=[prompt.rank]
             )
         except Exception as error:
-            if type(error).__name__ == "EngineDeadError":
+            if type(error).__name__ == "EngineDeadError":  # by name: its module moves between versions
                 raise
             # One bad prompt must not cost the others: vLLM raises for any, from any library it calls.
             self._connection.send(Reply(prompt.request_id, refusal=_last_line(error)))
             return
         self._names[_number(name)] = prompt.request_id
-        if prompt.images:
+        if prompt.images:  # nothing waits for the cache of a text alone
             self._not_prefilled.add(_number(name))
         self._connection.send(Queued(prompt.request_id))
 
-    def _conversation(self, prompt: Prompt) -> list[dict[str, Any]]:
-        content: list[dict[str, Any]] = []
+    def _conversation(self, prompt: Prompt) -> list[Json]:
+        content: list[Json] = []
         for label, path in prompt.images:
             content.append({"type": "text", "text": label})
             content.append({"type": "image_url", "image_url": {"url": f"file://{path}"}})
         content.append({"type": "text", "text": prompt.text})
-        system = {"role": "system", "content": self._sampling.system_prompt}
+        system: Json = {"role": "system", "content": self._sampling.system_prompt}
         return [system, {"role": "user", "content": content}]
 
-    def _parameters(self, prompt: Prompt) -> Any:
+    def _parameters(self, prompt: Prompt) -> object:
         from vllm import SamplingParams
         from vllm.sampling_params import RepetitionDetectionParams, StructuredOutputsParams
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.config import VllmSettings
-from pipeline.engines.base import EngineContext
+from pipeline.engines.base import AdaptTokenizer, EngineContext
 from pipeline.engines.vllm import guide, preflight
+from pipeline.engines.vllm.additions import ADDITIONS
+from pipeline.engines.vllm.layout import layout
 from pipeline.engines.vllm.messages import Sampling
 
 log = logging.getLogger("pipeline")
@@ -21,13 +22,13 @@ log = logging.getLogger("pipeline")
 class Launch:
     """What it takes to start the process of one engine."""
 
-    arguments: dict[str, Any]
+    arguments: Mapping[str, object]
     """Those of `vllm.LLM`."""
     sampling: Sampling
     devices: str | None
     """Its GPUs, as CUDA_VISIBLE_DEVICES names them; None: whatever there is."""
     log: Path
-    adapt_tokenizer: Callable[[Any], None]
+    adapt_tokenizer: AdaptTokenizer
 
 
 def launches(settings: VllmSettings, context: EngineContext) -> list[Launch]:
@@ -42,9 +43,10 @@ def launches(settings: VllmSettings, context: EngineContext) -> list[Launch]:
     elif settings.args.get("device") != "cpu" and not _is_cpu_build():
         gpus = preflight.visible_gpus()
         log.info("%s", preflight.check(settings, context.model, gpus, folder))
-        tensor_parallel, replicas = preflight.layout(settings, context.model, len(gpus))
-        groups = [gpus[i * tensor_parallel : (i + 1) * tensor_parallel] for i in range(replicas)]
-        devices = [",".join(gpu.index for gpu in group) for group in groups]
+        chosen = layout(settings, context.model, gpus, folder)
+        tensor_parallel, copy = chosen.tensor_parallel, chosen.gpus_per_copy
+        starts = range(0, chosen.gpus, copy)
+        devices = [",".join(gpu.index for gpu in gpus[start : start + copy]) for start in starts]
     elif settings.replicas:
         devices *= settings.replicas
     sampling = Sampling(
@@ -63,7 +65,7 @@ def launches(settings: VllmSettings, context: EngineContext) -> list[Launch]:
 
 def llm_arguments(
     settings: VllmSettings, context: EngineContext, weights: str, tensor_parallel: int
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the arguments of `vllm.LLM`: the model card's, the settings', and `engine.args` over both."""
     return {
         "model": weights,
@@ -73,20 +75,24 @@ def llm_arguments(
         "tensor_parallel_size": tensor_parallel,
         "max_model_len": context.model.context_tokens,
         "limit_mm_per_prompt": {"image": context.model.max_images},
+        # Of all files on the machine, vLLM may read the run's own pages alone.
         "allowed_local_media_path": str(context.scratch),
         "quantization": settings.quantization,
         "gpu_memory_utilization": settings.gpu_memory_utilization,
         "max_num_batched_tokens": settings.max_batched_tokens,
         "max_num_seqs": settings.max_sequences,
         "enforce_eager": settings.eager,
+        # Further questions about the same pages take almost nothing with it, and all over again without.
         "enable_prefix_caching": True,
         # Late requests of a window (merges, second attempts) go before the next window's, whose images would
         # push theirs out of the cache.
         "scheduling_policy": "priority",
         # Indented JSON can fill a reply with white space alone.
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+        # With statistics each reply says when it was begun and ended.
         "disable_log_stats": False,
         "seed": 0,
+        **ADDITIONS,
         **settings.args,
     }
 

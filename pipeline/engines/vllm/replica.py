@@ -39,6 +39,7 @@ class Replica:
 
     def start(self) -> None:
         """Start the process; `load` waits until it can answer."""
+        # A forked process could not use CUDA, and would carry the threads of this one.
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.launch.log.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +55,7 @@ class Replica:
         self._process = context.Process(target=host.main, args=arguments)
         with workers.without_main_module():
             self._process.start()
-        theirs.close()
+        theirs.close()  # or else the pipe would not end with the process
 
     def load(self) -> str | None:
         """Wait until the engine is loaded and give it its work; return why it could not be."""
@@ -104,6 +105,7 @@ class Replica:
 
     def send_work(self) -> None:
         """Send what the process may have now."""
+        # An engine that had nothing to do was silent rightly.
         if not self.backlog.is_under_way:
             self._last_message_s = time.monotonic()
         for work in self.backlog.next_group():
