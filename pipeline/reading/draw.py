@@ -2,168 +2,221 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import resource
-import stat
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.errors import Corrupt, DocumentError, Empty, Encrypted, Unreadable
-from pipeline.reading import images, layer, marks, pagetree
+from pipeline.errors import DocumentError, TooLarge, Unreadable
+from pipeline.reading import damage, images, layer, marks, opening, second_renderer, svg
+from pipeline.reading.job import WHOLE, Measured, Sheet
 from pipeline.reading.job import Geometry as Geometry
 from pipeline.reading.job import Job as Job
 from pipeline.reading.job import Rendered as Rendered
 from pipeline.reading.job import first_line as first_line
+from pipeline.reading.sheets import PAGE_PT, box, sheets
 from pipeline.records import Words
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+class _Picture(NamedTuple):
+    """A page that was drawn, with what the text layer says of it."""
+
+    samples: bytes | memoryview
+    """RGB, row by row."""
+    layer: layer.Layer
+    scale: tuple[float, float]
+    """Pixels per point, across and down."""
+    damage: damage.Damage = damage.Damage(False, False)
+    owner: object = None
+    """What the samples belong to, which must live as long."""
+
+
 def prepare_worker(worker_memory_mb: int) -> None:
     """Make this process one that only draws, with a limit on its memory."""
     # PyMuPDF would load the models of its layout analysis, where that is installed: half of a worker's start.
     sys.modules.setdefault("pymupdf.layout", None)  # type: ignore[arg-type]
-    _mupdf().TOOLS.mupdf_display_errors(False)
-    _mupdf().TOOLS.mupdf_display_warnings(False)
+    import pymupdf
+
+    # Its warnings are read page by page (damage.py); printed, they would be another program's output in ours.
+    pymupdf.TOOLS.mupdf_display_errors(False)
+    pymupdf.TOOLS.mupdf_display_warnings(False)
     # Words have MuPDF's own boxes: corrected ones take twice the time.
-    _mupdf().TOOLS.unset_quad_corrections(True)
+    pymupdf.TOOLS.unset_quad_corrections(True)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limit = used + (worker_memory_mb << 20)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _mupdf() -> Any:
+def inspect(job: Job, geometry: Geometry) -> Measured:
+    """Return the images that a document will have, with their sizes."""
+    changed_ns = opening.changed_ns(job)
+    if job.kind in images.KINDS:
+        return Measured(images.sheets_of(job, geometry))
+    if job.kind == "svg":
+        return Measured(svg.sheets_of(job, geometry))
+    found = opening.opened(job, changed_ns)
+    return Measured(
+        [
+            sheet
+            for index in range(found.document.page_count)
+            for sheet in _sheets(job, found, index, geometry)
+        ],
+        found.is_repaired if found.document.is_pdf else None,
+    )
+
+
+def _sheets(job: Job, found: opening.Opened, index: int, geometry: Geometry) -> list[Sheet]:
     import pymupdf
 
-    return pymupdf
-
-
-def inspect(job: Job, geometry: Geometry) -> list[tuple[int, int]]:
-    """Return the size in pixels that each page will have."""
-    changed_ns = _changed_ns(job)
-    if job.kind in images.IMAGE_KINDS:
-        return images.sizes(job, geometry)
-    document = _open(job, changed_ns)
-    return [_size(job, document, index, geometry) for index in range(document.page_count)]
-
-
-def _size(job: Job, document: Any, index: int, geometry: Geometry) -> tuple[int, int]:
-    mupdf = _mupdf()
     try:
-        rect = document.load_page(index).rect
-    except mupdf.mupdf.FzErrorSystem as error:
+        rect = opening.load(found, index).rect
+        usable = not (rect.is_empty or rect.is_infinite)
+        if usable:
+            return sheets(index + 1, rect.width, rect.height, geometry, legible=PAGE_PT, enlarge=True)
+    except pymupdf.mupdf.FzErrorSystem as error:
         raise MemoryError(first_line(error)) from None
-    except (mupdf.mupdf.FzErrorBase, RuntimeError, ValueError):
-        return geometry.fit(1, 1, enlarge=False)  # drawing says what is wrong, and costs this page alone
-    if rect.is_empty or rect.is_infinite:
-        raise Corrupt(f"{job.source}: page {index + 1} has no area; repair the file")
-    return geometry.fit(rect.width, rect.height, enlarge=True)
+    except (pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError):
+        pass
+    except TooLarge as error:
+        raise TooLarge(f"{job.source}, {error}") from None
+    # Drawing says what is wrong, and it costs this page alone.
+    return [Sheet(index + 1, geometry.patch_px, geometry.patch_px)]
 
 
-def render_run(job: Job, wanted: list[tuple[int, int, int, str]]) -> list[Rendered | DocumentError]:
-    """Render pages (number, width, height, file); a page that cannot be drawn does not keep the others."""
+def render_run(job: Job, wanted: list[tuple[Sheet, str]]) -> list[Rendered | DocumentError]:
+    """Render pages, each to its file; one that cannot be drawn does not keep the others."""
     outcomes: list[Rendered | DocumentError] = []
-    for number, width_px, height_px, out in wanted:
+    for sheet, out in wanted:
         try:
-            outcomes.append(_render(job, number, width_px, height_px, out))
+            outcomes.append(_render(job, sheet, out))
         except DocumentError as error:
             outcomes.append(error)
     return outcomes
 
 
-def _render(job: Job, number: int, width_px: int, height_px: int, out: str) -> Rendered:
-    """Write page `number` as a binary PPM of exactly that size and return its text layer."""
+def _render(job: Job, sheet: Sheet, out: str) -> Rendered:
+    """Write a page as a binary PPM of exactly its size and return its text layer."""
     begin = time.perf_counter()
-    changed_ns = _changed_ns(job)
-    if job.kind in images.IMAGE_KINDS:
-        image = images.decode(job, number, width_px, height_px)
-        _write(out, width_px, height_px, image.tobytes())
+    changed_ns = opening.changed_ns(job)
+    if job.kind in images.KINDS:
+        image = images.decode(job, sheet)
+        _write(out, sheet, image.tobytes())
         blank, faint = marks.look(image)
-        return Rendered("", Words(), False, blank, faint, 1.0, time.perf_counter() - begin)
-    pixmap, found, scale = _draw(job, changed_ns, number, width_px, height_px)
-    samples = pixmap.samples_mv
-    _write(out, width_px, height_px, samples)
-    covers = layer.covers(found, samples, width_px, scale)
+        return Rendered("", Words(), False, blank, faint, False, 1.0, time.perf_counter() - begin)
+    if job.kind == "svg":
+        picture, damaged = _draw_svg(job, changed_ns, sheet), False
+    else:
+        picture, damaged = _draw_best(job, changed_ns, sheet)
+    _write(out, sheet, picture.samples)
+    found = picture.layer
+    covers = layer.covers(found, memoryview(picture.samples), sheet.width_px, picture.scale)
     blank = faint = False
     if not found.text.strip():
-        blank, faint = marks.look(_as_image(pixmap))
-    return Rendered(found.text, found.words, covers, blank, faint, 1 / scale[0], time.perf_counter() - begin)
+        blank, faint = marks.look(_as_image(picture, sheet))
+    return Rendered(
+        found.text,
+        found.words,
+        covers,
+        blank,
+        faint,
+        damaged,
+        1 / picture.scale[0],
+        time.perf_counter() - begin,
+    )
 
 
-def _write(out: str, width_px: int, height_px: int, samples: bytes | memoryview) -> None:
+def _write(out: str, sheet: Sheet, samples: bytes | memoryview) -> None:
     """Write an image that only this user can read, whatever the umask."""
     with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         os.fchmod(file.fileno(), 0o600)
-        file.write(b"P6 %d %d 255\n" % (width_px, height_px))
+        file.write(b"P6 %d %d 255\n" % (sheet.width_px, sheet.height_px))
         file.write(samples)
 
 
-def _changed_ns(job: Job) -> int:
-    """Return when a document was last changed. Raises Unreadable when it is no file any more."""
+def _draw_best(job: Job, changed_ns: int, sheet: Sheet) -> tuple[_Picture, bool]:
+    """Return a page as the renderer drew it that shows more, and whether something is missing on it."""
+    found = opening.opened(job, changed_ns)
     try:
-        found = Path(job.path).stat()
-    except OSError as error:
-        raise Unreadable(f"{job.source}: cannot be read any more ({error.strerror})") from None
-    if not stat.S_ISREG(found.st_mode):
-        raise Unreadable(f"{job.source}: is not a regular file any more")
-    return found.st_mtime_ns
+        picture = _draw(job, found, sheet)
+    except Unreadable:
+        other = _draw_again(job, found, sheet)
+        if other is None:
+            raise
+        return _Picture(other.tobytes(), layer.Layer("", Words(), []), (1.0, 1.0)), False
+    # A picture that MuPDF cannot decode may leave the page white without a warning.
+    empty = not picture.layer.text.strip() and marks.look(_as_image(picture, sheet))[0]
+    if not (picture.damage.is_doubtful or (empty and (picture.layer.pictures or found.is_repaired))):
+        return picture, False
+    other = _draw_again(job, found, sheet)
+    if other is not None and damage.shows_more(other, _as_image(picture, sheet)):
+        return picture._replace(samples=other.tobytes()), False
+    unsure = other is None and picture.damage.is_doubtful
+    return picture, picture.damage.is_lost or unsure or (empty and found.is_repaired)
 
 
-@functools.lru_cache(maxsize=2)
-def _open(job: Job, changed_ns: int) -> Any:
-    """Open a document with MuPDF; the last two stay open, since pages come one by one."""
-    mupdf = _mupdf()
+def _draw_svg(job: Job, changed_ns: int, sheet: Sheet) -> _Picture:
+    """Return a drawing with the text that MuPDF finds in it, where it finds any."""
+    import pymupdf
+
+    samples = svg.draw(job, sheet).tobytes()
     try:
-        document = mupdf.open(job.path, filetype=job.kind)
-    except mupdf.mupdf.FzErrorSystem as error:
-        raise MemoryError(first_line(error)) from None
-    except (mupdf.mupdf.FzErrorBase, RuntimeError, ValueError) as error:
-        raise Corrupt(f"{job.source}: cannot be opened as {job.kind} ({first_line(error)})") from None
-    if document.needs_pass and not (job.password and document.authenticate(job.password)):
-        hint = "the password given is wrong" if job.password else "needs a password"
-        raise Encrypted(f"{job.source}: {hint}; give it with raster.password=… or raster.passwords=FILE.csv")
+        page = opening.opened(job, changed_ns).document.load_page(0)
+        words = layer.read(page.get_displaylist())
+        width, height = page.rect.width, page.rect.height
+    except (DocumentError, pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError):
+        return _Picture(samples, layer.Layer("", Words(), []), (1.0, 1.0))
+    if sheet.part != WHOLE:
+        words = layer.within(words, box(sheet.part, width, height))
+    return _Picture(samples, words, _per_point(sheet, width, height))
+
+
+def _draw(job: Job, found: opening.Opened, sheet: Sheet) -> _Picture:
+    import pymupdf
+
+    damage.forget()
     try:
-        return document if pagetree.is_sound(document) else _with_pages_that_are_there(job, document)
-    except mupdf.mupdf.FzErrorSystem as error:
-        raise MemoryError(first_line(error)) from None
-
-
-def _with_pages_that_are_there(job: Job, document: Any) -> Any:
-    """Return a PDF with the pages that can be found. Raises Corrupt or Empty when there is none."""
-    data = pagetree.rebuilt(document) if document.is_pdf else None
-    if data is not None:
-        return _mupdf().open(stream=data, filetype="pdf")
-    if getattr(document, "is_repaired", False):
-        raise Corrupt(f"{job.source}: no page could be recovered; the file is damaged, fetch it again")
-    raise Empty(f"{job.source}: has no pages")
-
-
-def _draw(
-    job: Job, changed_ns: int, number: int, width_px: int, height_px: int
-) -> tuple[Any, layer.Layer, tuple[float, float]]:
-    """Return a page's pixels, its text layer, and the pixels per point across and down."""
-    mupdf = _mupdf()
-    try:
-        page = _open(job, changed_ns).load_page(number - 1)
-        scale = width_px / page.rect.width, height_px / page.rect.height
+        page = opening.load(found, sheet.number - 1)
+        width, height = page.rect.width, page.rect.height
+        scale = _per_point(sheet, width, height)
+        left, top = box(sheet.part, width, height)[:2]
         # One display list serves both the pixels and the text: the page is interpreted once.
         content = page.get_displaylist()
-        pixmap = content.get_pixmap(matrix=mupdf.Matrix(*scale), alpha=False)
-        found = layer.read(content)
-    except mupdf.mupdf.FzErrorSystem as error:
+        matrix = pymupdf.Matrix(scale[0], 0, 0, scale[1], -left * scale[0], -top * scale[1])
+        corner = pymupdf.IRect(0, 0, sheet.width_px, sheet.height_px)
+        pixmap = content.get_pixmap(matrix=matrix, alpha=False, clip=corner)
+        words = layer.read(content)
+    except pymupdf.mupdf.FzErrorSystem as error:
         raise MemoryError(first_line(error)) from None
-    except (mupdf.mupdf.FzErrorBase, RuntimeError, ValueError) as error:
-        raise Unreadable(f"{job.source}, page {number}: cannot be drawn ({first_line(error)})") from None
-    if (pixmap.width, pixmap.height, pixmap.n) != (width_px, height_px, 3):
-        raise Unreadable(f"{job.source}, page {number}: drawn as {pixmap.width} x {pixmap.height} px")
-    return pixmap, found, scale
+    except (pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError) as error:
+        raise Unreadable(
+            f"{job.source}, page {sheet.number}: cannot be drawn ({first_line(error)})"
+        ) from None
+    if (pixmap.width, pixmap.height, pixmap.n) != (sheet.width_px, sheet.height_px, 3):
+        raise Unreadable(f"{job.source}, page {sheet.number}: drawn as {pixmap.width} x {pixmap.height} px")
+    if sheet.part != WHOLE:
+        words = layer.within(words, box(sheet.part, width, height))
+    return _Picture(pixmap.samples_mv, words, scale, damage.since_forgotten(), pixmap)
 
 
-def _as_image(pixmap: Any) -> Image:
+def _per_point(sheet: Sheet, width: float, height: float) -> tuple[float, float]:
+    x0, y0, x1, y1 = box(sheet.part, width, height)
+    return sheet.width_px / (x1 - x0), sheet.height_px / (y1 - y0)
+
+
+def _draw_again(job: Job, found: opening.Opened, sheet: Sheet) -> Image | None:
+    if not job.second or not found.document.is_pdf:
+        return None
+    size = sheet.width_px, sheet.height_px
+    return second_renderer.draw(found.source, found.for_pdfium, sheet.number - 1, *size, sheet.part)
+
+
+def _as_image(picture: _Picture, sheet: Sheet) -> Image:
     from PIL import Image
 
-    return Image.frombuffer("RGB", (pixmap.width, pixmap.height), pixmap.samples, "raw", "RGB", 0, 1)
+    size = sheet.width_px, sheet.height_px
+    return Image.frombuffer("RGB", size, picture.samples, "raw", "RGB", 0, 1)  # type: ignore[arg-type]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import stringprep
+import unicodedata
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pipeline.records import Words
+from pipeline.records import Part, Words
+
+WHOLE = Part(0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,42 @@ class Job(NamedTuple):
     kind: str
     password: str | None
     max_pixels: int
+    second: bool = True
+    """PDFium may be tried as well."""
+
+    @property
+    def passwords(self) -> list[str]:
+        """Return the password as it was typed and as PDF 2.0 normalises it (SASLprep)."""
+        if not self.password:
+            return []
+        return list(dict.fromkeys([self.password, _saslprep(self.password)]))
+
+
+def _saslprep(password: str) -> str:
+    mapped = (
+        " " if stringprep.in_table_c12(character) else character
+        for character in password
+        if not stringprep.in_table_b1(character)
+    )
+    return unicodedata.normalize("NFKC", "".join(mapped))
+
+
+class Sheet(NamedTuple):
+    """An image that a document will have: a page of the file, or a part of one of another shape."""
+
+    number: int
+    """1-based page of the file."""
+    width_px: int
+    height_px: int
+    part: Part = WHOLE
+
+
+class Measured(NamedTuple):
+    """What is known of a document once it was opened."""
+
+    sheets: list[Sheet]
+    is_repaired: bool | None = None
+    """Its structure was damaged and has been rebuilt; None for kinds of which that is not known."""
 
 
 class Rendered(NamedTuple):
@@ -44,9 +84,11 @@ class Rendered(NamedTuple):
     text_covers: bool
     blank: bool
     faint: bool
+    damaged: bool
     points_per_px: float
     seconds: float
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its type."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -17,7 +17,7 @@ from pipeline.reading.archives import recognise_ole, recognise_zip
 ENDINGS = {
     ".pdf": "pdf", ".xps": "xps", ".oxps": "xps", ".epub": "epub", ".cbz": "cbz", ".svg": "svg",
     ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff",
-    ".gif": "gif", ".bmp": "bmp",
+    ".gif": "gif", ".bmp": "bmp", ".heic": "heic", ".heif": "heic", ".avif": "avif",
 }  # fmt: skip
 READABLE = frozenset(ENDINGS.values())
 
@@ -29,7 +29,7 @@ REMEDIES = {
     **dict.fromkeys("xls xlsx xlsm xlsb ods numbers".split(), _TO_PDF),
     **dict.fromkeys("ppt pptx pptm pps ppsx odp key vsd vsdx".split(), _TO_PDF),
     **dict.fromkeys("odg pub msg djvu ps eps mobi azw3 fb2 office".split(), _TO_PDF),
-    **dict.fromkeys("heic heif avif jp2 jxl psd".split(), _TO_PNG),
+    **dict.fromkeys("jp2 jxl psd".split(), _TO_PNG),
     **dict.fromkeys("dng cr2 cr3 nef arw orf rw2 raf pef srw".split(), _TO_PNG),
     **dict.fromkeys("zip 7z rar cbr cb7 tar tgz".split(), _UNPACK),
 }  # fmt: skip

@@ -29,6 +29,7 @@ from pipeline.errors import (
     WorkersLost,
 )
 from pipeline.reading import draw, scratch
+from pipeline.reading.job import WHOLE, Job, Measured, Sheet
 from pipeline.records import Chunk, Document, Failure, Outline, Page, matches
 
 log = logging.getLogger("pipeline")
@@ -42,6 +43,7 @@ class _Run(NamedTuple):
     pages: list[Page]
     images: list[Path]
     future: workers.Task
+    second: bool
 
 
 class Rasterizer:
@@ -101,22 +103,31 @@ class Rasterizer:
     ) -> workers.Task | Outline:
         if document.failure:
             return Outline(document, failure=document.failure)
-        return known(document) or self._pool.schedule(
-            draw.inspect, args=[self._job(document), self._geometry], timeout=self._settings.page_timeout_s
-        )
+        return known(document) or self._inspect(self._job(document))
 
     def _end_outline(self, document: Document, outcome: workers.Task | Outline) -> Outline:
         if isinstance(outcome, Outline):
             return outcome
         try:
-            sizes = outcome.result()
+            measured: Measured = self._measured(document, outcome)
         except Exception as error:
             return Outline(document, failure=self._failure(error, document.source))
         pages = (
-            Page(document=document, number=n, total=len(sizes), width_px=w, height_px=h, ordinal=n)
-            for n, (w, h) in enumerate(sizes, 1)
+            _page(document, number, len(measured.sheets), sheet)
+            for number, sheet in enumerate(measured.sheets, 1)
         )
-        return Outline(document, pages=tuple(pages))
+        return Outline(document, tuple(pages), is_repaired=measured.is_repaired)
+
+    def _measured(self, document: Document, task: workers.Task) -> Measured:
+        try:
+            found: Measured = task.result()
+        except ProcessExpired:
+            found = self._inspect(self._job(document)._replace(second=False)).result()
+        return found
+
+    def _inspect(self, job: Job) -> workers.Task:
+        timeout_s = self._settings.page_timeout_s
+        return self._pool.schedule(draw.inspect, args=[job, self._geometry], timeout=timeout_s)
 
     def _begin_window(self, window: Iterable[Chunk]) -> list[_Run]:
         """Start rendering, a few consecutive pages to a task: a worker opens the document once for them."""
@@ -128,17 +139,15 @@ class Rasterizer:
                 runs.append(self._begin_run(together[start : start + _PAGES_PER_TASK]))
         return runs
 
-    def _begin_run(self, pages: list[Page]) -> _Run:
+    def _begin_run(self, pages: list[Page], second: bool = True) -> _Run:
+        """Start rendering pages of a document; `second`: PDFium may draw what MuPDF cannot."""
         images = [self._new_image() for _ in pages]
-        wanted = [
-            (page.number, page.width_px, page.height_px, str(image))
-            for page, image in zip(pages, images, strict=True)
-        ]
-        job = self._job(pages[0].document)
+        wanted = [(_sheet(page), str(image)) for page, image in zip(pages, images, strict=True)]
+        job = self._job(pages[0].document)._replace(second=second)
         future = self._pool.schedule(
             draw.render_run, args=[job, wanted], timeout=self._settings.page_timeout_s
         )
-        return _Run(pages, images, future)
+        return _Run(pages, images, future, second)
 
     def _new_image(self) -> Path:
         """Name an image as no other render is: two names of the same bytes must not share one file."""
@@ -154,6 +163,8 @@ class Rasterizer:
         except Exception as error:
             for image in run.images:  # drawn before the page that went wrong
                 image.unlink(missing_ok=True)
+            if len(run.pages) == 1 and run.second and isinstance(error, ProcessExpired):
+                return self._end_run(self._begin_run(run.pages, second=False))  # PDFium may be what crashed
             if len(run.pages) == 1:
                 what = f"{run.pages[0].document.source}, page {run.pages[0].number}"
                 return [replace(run.pages[0], failure=self._failure(error, what))]
@@ -161,12 +172,12 @@ class Rasterizer:
             return [done for page in run.pages for done in self._end_run(self._begin_run([page]))]
         return list(map(_rendered, run.pages, run.images, outcomes))
 
-    def _job(self, document: Document) -> draw.Job:
+    def _job(self, document: Document) -> Job:
         password = next(
             (secret for pattern, secret in self._passwords if matches(document.source, pattern)),
             self._settings.password,
         )
-        return draw.Job(
+        return Job(
             str(document.path),
             document.source,
             document.kind,
@@ -193,6 +204,23 @@ class Rasterizer:
         return Failure(Unreadable.code, f"{what}: {type(error).__name__}: {draw.first_line(error)}")
 
 
+def _page(document: Document, number: int, total: int, sheet: Sheet) -> Page:
+    return Page(
+        document=document,
+        number=number,
+        total=total,
+        width_px=sheet.width_px,
+        height_px=sheet.height_px,
+        ordinal=number,
+        sheet=sheet.number,
+        part=None if sheet.part == WHOLE else sheet.part,
+    )
+
+
+def _sheet(page: Page) -> Sheet:
+    return Sheet(page.sheet, page.width_px, page.height_px, page.part or WHOLE)
+
+
 def _rendered(page: Page, image: Path, outcome: draw.Rendered | DocumentError) -> Page:
     if isinstance(outcome, DocumentError):
         image.unlink(missing_ok=True)
@@ -205,6 +233,7 @@ def _rendered(page: Page, image: Path, outcome: draw.Rendered | DocumentError) -
         text_covers=outcome.text_covers,
         blank=outcome.blank,
         faint=outcome.faint,
+        damaged=outcome.damaged,
         points_per_px=outcome.points_per_px,
         raster_seconds=outcome.seconds,
     )

@@ -43,9 +43,11 @@ class Reader:
         for page in pages:
             if (key := _page_id(page)) in self._tasks or key in self._read or not self._needs_work(page):
                 continue
-            if has_usable_layer(page):
+            if has_usable_layer(page) and page.part is None:
                 path = str(page.document.path)
-                task = self._pool.schedule(markdown, args=[path, page.number], timeout=self._timeout_s)
+                task = self._pool.schedule(
+                    markdown, args=[path, page.sheet or page.number], timeout=self._timeout_s
+                )
             else:
                 task = self._pool.schedule(read_image, args=[str(page.image)], timeout=self._timeout_s)
             self._tasks[key] = task
@@ -69,7 +71,8 @@ class Reader:
     def _needs_work(self, page: Page) -> bool:
         if page.blank and not page.faint:
             return False
-        return self._as_markdown or not has_usable_layer(page)
+        # A part of a page cannot be laid out: its text layer is as good as it gets.
+        return not has_usable_layer(page) or (self._as_markdown and page.part is None)
 
     def _result(self, page: Page, task: workers.Task) -> list[Line] | Exception:
         try:
