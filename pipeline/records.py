@@ -47,6 +47,8 @@ class Document:
     """SHA-256 of the bytes; empty when they could not be read."""
     duplicate_of: str | None = None
     failure: Failure | None = None
+    changed_ns: int = 0
+    """When it was last changed, as it was hashed; 0 where that is not known."""
 
 
 class Box(NamedTuple):

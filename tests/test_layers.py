@@ -28,6 +28,9 @@ COMMANDS = {"run", "status", "publish", "report", "check", "fetch", "api"}
 EVERYTHING = {*MAY_IMPORT, "run"}
 HOMES = {
     "pymupdf": {"reading"},
+    "pypdfium2": {"reading.second_renderer"},
+    "resvg_py": {"reading.svg"},
+    "pillow_heif": {"reading.images"},
     "pymupdf4llm": {"engines.embedded"},
     "mistral_common": {"asking.tokens"},
     "pyarrow": {"tables", "sharding.shards"},

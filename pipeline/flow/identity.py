@@ -21,7 +21,7 @@ from pipeline.records import Question, Request, Subject, fingerprint
 
 DERIVATION = 1
 """Raised when the code makes other answers of the same replies: they are then made again, without asking."""
-DRAWING = 1
+DRAWING = 2
 """Raised when the code draws other pixels of the same page: questions about it are then asked again."""
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import sys
 import time
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.errors import DocumentError, TooLarge, Unreadable
+from pipeline.errors import DocumentError, Interrupted, TooLarge, Unreadable
 from pipeline.reading import damage, images, layer, marks, opening, second_renderer, svg
 from pipeline.reading.job import WHOLE, Measured, Sheet
 from pipeline.reading.job import Geometry as Geometry
@@ -47,6 +50,8 @@ def prepare_worker(worker_memory_mb: int) -> None:
     pymupdf.TOOLS.mupdf_display_warnings(False)
     # Words have MuPDF's own boxes: corrected ones take twice the time.
     pymupdf.TOOLS.unset_quad_corrections(True)
+    # Viewers draw hairlines a pixel wide; at their true width they fade away on pages as small as ours.
+    pymupdf.TOOLS.set_graphics_min_line_width(1.0)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limit = used + (worker_memory_mb << 20)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -54,6 +59,11 @@ def prepare_worker(worker_memory_mb: int) -> None:
 
 def inspect(job: Job, geometry: Geometry) -> Measured:
     """Return the images that a document will have, with their sizes."""
+    with _errors_as_text():
+        return _inspected(job, geometry)
+
+
+def _inspected(job: Job, geometry: Geometry) -> Measured:
     changed_ns = opening.changed_ns(job)
     if job.kind in images.KINDS:
         return Measured(images.sheets_of(job, geometry))
@@ -93,21 +103,43 @@ def render_run(job: Job, wanted: list[tuple[Sheet, str]]) -> list[Rendered | Doc
     outcomes: list[Rendered | DocumentError] = []
     for sheet, out in wanted:
         try:
-            outcomes.append(_render(job, sheet, out))
+            with _errors_as_text():
+                outcomes.append(_render(job, sheet, out))
         except DocumentError as error:
             outcomes.append(error)
     return outcomes
+
+
+@contextlib.contextmanager
+def _errors_as_text() -> Iterator[None]:
+    """Make of an error without a name here one that can leave this process, with its trace as text.
+
+    MuPDF's own errors cannot be pickled, and a panic of resvg is no `Exception`.
+    """
+    try:
+        yield
+    except (DocumentError, MemoryError, Interrupted):
+        raise
+    except BaseException as error:
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise RuntimeError(f"{said}\n{traceback.format_exc()}") from None
 
 
 def _render(job: Job, sheet: Sheet, out: str) -> Rendered:
     """Write a page as a binary PPM of exactly its size and return its text layer."""
     begin = time.perf_counter()
     changed_ns = opening.changed_ns(job)
+    rendered = _rendered(job, changed_ns, sheet, out)
+    opening.changed_ns(job)  # a file that is replaced meanwhile is not what its row says
+    return rendered._replace(seconds=time.perf_counter() - begin)
+
+
+def _rendered(job: Job, changed_ns: int, sheet: Sheet, out: str) -> Rendered:
     if job.kind in images.KINDS:
         image = images.decode(job, sheet)
         _write(out, sheet, image.tobytes())
         blank, faint = marks.look(image)
-        return Rendered("", Words(), False, blank, faint, False, 1.0, time.perf_counter() - begin)
+        return Rendered("", Words(), False, blank, faint, False, 1.0)
     if job.kind == "svg":
         picture, damaged = _draw_svg(job, changed_ns, sheet), False
     else:
@@ -126,7 +158,6 @@ def _render(job: Job, sheet: Sheet, out: str) -> Rendered:
         faint,
         damaged,
         1 / picture.scale[0],
-        time.perf_counter() - begin,
     )
 
 
@@ -149,11 +180,13 @@ def _draw_best(job: Job, changed_ns: int, sheet: Sheet) -> tuple[_Picture, bool]
             raise
         return _Picture(other.tobytes(), layer.Layer("", Words(), []), (1.0, 1.0)), False
     # A picture that MuPDF cannot decode may leave the page white without a warning.
+    by_expression = opening.hides_by_expression(found, sheet.number - 1)
     empty = not picture.layer.text.strip() and marks.look(_as_image(picture, sheet))[0]
-    if not (picture.damage.is_doubtful or (empty and (picture.layer.pictures or found.is_repaired))):
+    could_be_white = empty and (bool(picture.layer.pictures) or found.is_repaired)
+    if not (picture.damage.is_doubtful or could_be_white or by_expression):
         return picture, False
     other = _draw_again(job, found, sheet)
-    if other is not None and damage.shows_more(other, _as_image(picture, sheet)):
+    if other is not None and (by_expression or damage.shows_more(other, _as_image(picture, sheet))):
         return picture._replace(samples=other.tobytes()), False
     unsure = other is None and picture.damage.is_doubtful
     return picture, picture.damage.is_lost or unsure or (empty and found.is_repaired)
@@ -212,7 +245,8 @@ def _draw_again(job: Job, found: opening.Opened, sheet: Sheet) -> Image | None:
     if not job.second or not found.document.is_pdf:
         return None
     size = sheet.width_px, sheet.height_px
-    return second_renderer.draw(found.source, found.for_pdfium, sheet.number - 1, *size, sheet.part)
+    with found.for_pdfium() as (source, passwords):
+        return second_renderer.draw(source, passwords, sheet.number - 1, *size, sheet.part)
 
 
 def _as_image(picture: _Picture, sheet: Sheet) -> Image:

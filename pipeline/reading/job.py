@@ -38,6 +38,9 @@ class Job(NamedTuple):
     kind: str
     password: str | None
     max_pixels: int
+    bytes: int = 0
+    changed_ns: int = 0
+    """Size and time of the last change when its bytes were hashed; a time of 0 where that is not known."""
     second: bool = True
     """PDFium may be tried as well."""
 
@@ -86,9 +89,13 @@ class Rendered(NamedTuple):
     faint: bool
     damaged: bool
     points_per_px: float
-    seconds: float
+    seconds: float = 0.0
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or its type."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """Return the first line of what an error, or the one behind it, says; its type where it says nothing."""
+    # PyMuPDF's own errors name the file with its whole path, which is not for tables; MuPDF's say the reason.
+    while error.__cause__ is not None:
+        error = error.__cause__
+    said = (str(error).splitlines() or [""])[0].strip()
+    return said.partition(": ")[2] if said.startswith("code=") else said or type(error).__name__

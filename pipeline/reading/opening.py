@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import stat
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.errors import Corrupt, DocumentError, Empty, Encrypted, Unreadable, Unsupported
@@ -25,21 +28,48 @@ class Opened(NamedTuple):
     passwords: list[str]
     is_repaired: bool
 
-    @property
-    def for_pdfium(self) -> list[str | None]:
-        """Return the passwords to try on `source`, which may need none."""
-        return [*self.passwords, None] if isinstance(self.source, str) else [None]
+    @contextlib.contextmanager
+    def for_pdfium(self) -> Iterator[tuple[second_renderer.Source, list[str | None]]]:
+        """Give what PDFium has to open, and the passwords to try on it."""
+        if isinstance(self.source, bytes):
+            yield self.source, [None]
+        else:
+            with plain_path(self.source) as path:
+                yield path, [*self.passwords, None]
 
 
 def changed_ns(job: Job) -> int:
-    """Return when a document was last changed. Raises Unreadable when it is no file any more."""
+    """Return when a document was last changed. Raises Unreadable when it is not what it was when hashed."""
     try:
-        found = os.stat(job.path)  # noqa: PTH116 - names of any bytes
+        found = Path(job.path).stat()
     except OSError as error:
         raise Unreadable(f"{job.source}: cannot be read any more ({error.strerror})") from None
     if not stat.S_ISREG(found.st_mode):
         raise Unreadable(f"{job.source}: is not a regular file any more")
+    if job.changed_ns and (found.st_size, found.st_mtime_ns) != (job.bytes, job.changed_ns):
+        raise Unreadable(f"{job.source}: has changed since the run began; run again")
     return found.st_mtime_ns
+
+
+@contextlib.contextmanager
+def plain_path(path: str) -> Iterator[str]:
+    """Give a path that C libraries take for a file whose name may be of any bytes."""
+    if not _is_text(path):
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield f"/proc/self/fd/{handle}"
+        finally:
+            os.close(handle)
+    else:
+        yield path
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @functools.lru_cache(maxsize=2)
@@ -54,14 +84,15 @@ def opened(job: Job, changed_ns: int) -> Opened:
         if job.kind != "pdf" or isinstance(error, Unsupported):
             raise
         return _rewritten(job, error)
-    return _complete(found) if found.is_repaired else found
+    return _complete(found) if found.is_repaired and job.second else found
 
 
 def _with_mupdf(job: Job) -> Opened:
     import pymupdf
 
     try:
-        document = pymupdf.open(job.path, filetype=job.kind)
+        with plain_path(job.path) as path:
+            document = pymupdf.open(path, filetype=job.kind)
         passwords = _unlock(job, document)
         _refuse_wrappers(job, document)
         is_repaired = bool(document.is_pdf and document.is_repaired)
@@ -70,7 +101,11 @@ def _with_mupdf(job: Job) -> Opened:
         data = pagetree.rebuilt(document) if document.is_pdf else None
     except pymupdf.mupdf.FzErrorSystem as error:
         raise MemoryError(first_line(error)) from None
-    except (pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError) as error:
+    except (pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError, OSError) as error:
+        if "encryption handler" in first_line(error):
+            raise Encrypted(
+                f"{job.source}: is encrypted for certificates; remove that with its key"
+            ) from None
         raise Corrupt(f"{job.source}: cannot be opened as {job.kind} ({first_line(error)})") from None
     if data is not None:
         return Opened(pymupdf.open(stream=data, filetype="pdf"), data, [], True)
@@ -115,7 +150,8 @@ def _complete(found: Opened) -> Opened:
     import pymupdf
 
     pages = found.document.page_count
-    data = second_renderer.rewritten(found.source, found.for_pdfium, more_than=pages)
+    with found.for_pdfium() as (source, passwords):
+        data = second_renderer.rewritten(source, passwords, more_than=pages)
     if data is None:
         return found
     other = pymupdf.open(stream=data, filetype="pdf")
@@ -126,7 +162,8 @@ def _rewritten(job: Job, error: DocumentError) -> Opened:
     """Return what PDFium can read of a document that MuPDF cannot open; raises `error` where it cannot."""
     import pymupdf
 
-    data = second_renderer.rewritten(job.path, [*job.passwords, None])
+    with plain_path(job.path) as path:
+        data = second_renderer.rewritten(path, [*job.passwords, None]) if job.second else None
     if data is None:
         raise error from None
     try:
@@ -150,6 +187,18 @@ def load(found: Opened, index: int) -> pymupdf.Page:
 
 _DEFAULT_SIDES = (612, 792)
 """What MuPDF takes where boxes say nothing: a page of US letter size."""
+
+
+def hides_by_expression(found: Opened, index: int) -> bool:
+    """Tell whether what a page shows depends on expressions about layers, which MuPDF does not work out."""
+    document = found.document
+    if not document.is_pdf or document.xref_get_key(document.pdf_catalog(), "OCProperties")[0] == "null":
+        return False
+    try:
+        layers = document.load_page(index).get_oc_items()
+        return any(document.xref_get_key(number, "VE")[0] != "null" for _, number, _ in layers)
+    except (RuntimeError, ValueError):
+        return False
 
 
 def _crop_is_void(page: pymupdf.Page) -> bool:

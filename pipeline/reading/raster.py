@@ -183,6 +183,8 @@ class Rasterizer:
             document.kind,
             password,
             self._settings.max_megapixels * 1_000_000,
+            document.bytes,
+            document.changed_ns,
         )
 
     def _failure(self, error: Exception, what: str) -> Failure:
@@ -201,7 +203,7 @@ class Rasterizer:
             return Failure(TooLarge.code, f"{what}: needs over {limit}; raise raster.worker_memory_mb")
         # Hostile files reach corners of the libraries that nobody knows: a row for the user, a trace for us.
         log.error("%s: an error that has no name yet; please report it", what, exc_info=error)
-        return Failure(Unreadable.code, f"{what}: {type(error).__name__}: {draw.first_line(error)}")
+        return Failure(Unreadable.code, f"{what}: {draw.first_line(error)}")
 
 
 def _page(document: Document, number: int, total: int, sheet: Sheet) -> Page:
