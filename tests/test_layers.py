@@ -29,6 +29,7 @@ EVERYTHING = {*MAY_IMPORT, "run"}
 HOMES = {
     "pymupdf": {"reading"},
     "pypdfium2": {"reading.second_renderer"},
+    "font_roboto": {"reading.svg"},
     "resvg_py": {"reading.svg"},
     "pillow_heif": {"reading.images"},
     "pymupdf4llm": {"engines.embedded"},

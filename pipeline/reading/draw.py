@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.errors import DocumentError, Interrupted, TooLarge, Unreadable
+from pipeline.errors import DocumentError, Interrupted, PipelineError, TooLarge, Unreadable
 from pipeline.reading import damage, images, layer, marks, opening, second_renderer, svg
 from pipeline.reading.job import WHOLE, Measured, Sheet
 from pipeline.reading.job import Geometry as Geometry
@@ -118,7 +118,7 @@ def _errors_as_text() -> Iterator[None]:
     """
     try:
         yield
-    except (DocumentError, MemoryError, Interrupted):
+    except (PipelineError, MemoryError, Interrupted):
         raise
     except BaseException as error:
         said = f"{type(error).__name__}: {first_line(error)}"
@@ -196,6 +196,9 @@ def _draw_svg(job: Job, changed_ns: int, sheet: Sheet) -> _Picture:
     """Return a drawing with the text that MuPDF finds in it, where it finds any."""
     import pymupdf
 
+    if not svg.can_write(job):  # MuPDF brings fonts of its own for Chinese, Japanese and Korean
+        with contextlib.suppress(DocumentError):
+            return _draw(job, opening.opened(job, changed_ns), sheet)
     samples = svg.draw(job, sheet).tobytes()
     try:
         page = opening.opened(job, changed_ns).document.load_page(0)

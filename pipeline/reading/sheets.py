@@ -8,8 +8,10 @@ from pipeline.errors import TooLarge
 from pipeline.reading.job import WHOLE, Geometry, Sheet
 from pipeline.records import Part
 
-_LONGEST = 2.5
-"""Sides of a page to each other, beyond which it is cut if it would be too small otherwise."""
+_TALLEST, _WIDEST = 2.5, 5.0
+"""Sides of a page to each other, beyond which it is cut if it would be too small otherwise.
+
+What is wide is more often one chart or table, what is tall a text that goes on."""
 _PIECE = 1.5
 """Sides of a piece to each other."""
 _OVERLAP = 0.1
@@ -29,7 +31,8 @@ def sheets(
     Raises TooLarge when these would be too many.
     """
     long, short = max(width, height), min(width, height)
-    if long <= _LONGEST * short or long <= 1.5 * legible:
+    most = _TALLEST if height > width else _WIDEST
+    if long <= most * short or long <= 1.5 * legible:
         return [Sheet(number, *geometry.fit(width, height, enlarge=enlarge))]
     piece = min(max(_PIECE * short, legible), long)
     step = piece * (1 - _OVERLAP)

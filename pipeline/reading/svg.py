@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -19,6 +23,10 @@ _LINK = "{http://www.w3.org/1999/xlink}href"
 _MOST_BYTES = 64 << 20
 _PROBE_PX = 512
 """Side at which the shape of a drawing is found out: many say no size, or a relative one."""
+_FONT = "Roboto"
+"""For text in fonts that are not on this machine, which resvg would leave out: Latin, Greek, Cyrillic."""
+_FONT_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.fonts", "~/.local/share/fonts")
+_MOST_FONTS = 500
 _BLOCKS = frozenset({"div", "p", "br", "li", "tr", "h1", "h2", "h3", "h4", "h5", "h6"})
 
 
@@ -52,6 +60,32 @@ def draw(job: Job, sheet: Sheet) -> Image:
     return image.crop((left, top, left + sheet.width_px, top + sheet.height_px))
 
 
+def can_write(job: Job) -> bool:
+    """Tell whether some font on this machine has each letter of a drawing."""
+    import pymupdf
+
+    text, _ = _prepared(job)
+    missing = {ord(character) for character in text if character > "\x7f" and character.isalpha()}
+    for file in itertools.islice(_font_files(), _MOST_FONTS if missing else 0):
+        with contextlib.suppress(Exception):  # a broken font is no font
+            font = pymupdf.Font(fontfile=str(file))
+            missing = {code for code in missing if not font.has_glyph(code)}
+        if not missing:
+            break
+    return not missing
+
+
+def _font_files() -> Iterator[Path]:
+    for folder in (_fonts(), *_FONT_FOLDERS):
+        yield from (file for file in sorted(Path(folder).expanduser().rglob("*.[to]t[fc]")) if file.is_file())
+
+
+def _fonts() -> str:
+    import font_roboto
+
+    return str(Path(font_roboto.__file__).parent)
+
+
 def _png(
     job: Job, text: str, background: str | None, width: int | None = None, height: int | None = None
 ) -> Image:
@@ -59,7 +93,18 @@ def _png(
     from PIL import Image as pillow
 
     try:
-        data = resvg_py.svg_to_bytes(svg_string=text, background=background, width=width, height=height)
+        data = resvg_py.svg_to_bytes(
+            svg_string=text,
+            background=background,
+            width=width,
+            height=height,
+            dpi=96.0,  # of CSS: millimetres and inches have no size without it
+            font_dirs=[_fonts()],
+            font_family=_FONT,
+            sans_serif_family=_FONT,
+            serif_family=_FONT,
+            monospace_family=_FONT,
+        )
         with pillow.open(io.BytesIO(data), formats=["PNG"]) as image:
             over = pillow.new("RGBA", image.size, "white")
             return pillow.alpha_composite(over, image.convert("RGBA")).convert("RGB")

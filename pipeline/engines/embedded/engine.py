@@ -14,10 +14,19 @@ from pipeline.engines.base import EngineContext
 from pipeline.engines.embedded import replies
 from pipeline.engines.embedded.limits import fields_schema, is_evidence
 from pipeline.engines.embedded.reader import Reader
-from pipeline.errors import WorkersLost
+from pipeline.errors import RenderTimeout, TooLarge, WorkersLost
 from pipeline.records import Completion, Failure, Request
 
 log = logging.getLogger("pipeline")
+
+
+def _code(error: Exception) -> str:
+    """Return the `error_code` for what ended the reading of a page."""
+    if isinstance(error, TimeoutError):
+        return RenderTimeout.code
+    if isinstance(error, MemoryError):
+        return TooLarge.code
+    return "engine_failed"
 
 
 class EmbeddedEngine:
@@ -61,7 +70,7 @@ class EmbeddedEngine:
             # What the reading libraries choke on costs its own row; the log has the trace.
             source = request.cell.subject.source
             log.error("%s: could not be answered", source, exc_info=error)
-            failure = Failure("engine_failed", f"{source}: its text could not be read ({error!r})")
+            failure = Failure(_code(error), f"{source}: its text could not be read ({error!r})")
             return [(request, self._completion(request, replies.Written(""), begin, failure))]
         return [(request, self._completion(request, written, begin, None))]
 

@@ -19,6 +19,8 @@ log = logging.getLogger("pipeline")
 _CACHED_PAGES = 512
 # Bounds what libraries hoard in a worker: ONNX Runtime keeps memory for every size of image it met.
 _PAGES_PER_WORKER = 500
+_NOT_LAID_OUT = 0.3
+"""Score of the lines of a page that could not be laid out in time or memory: less than the least that is sure."""
 
 _PageId = tuple[str, int]
 
@@ -83,7 +85,8 @@ class Reader:
             if not _is_legible(page.text):
                 return error
             log.warning("%s, page %d: its text layer serves (%r)", page.document.source, page.number, error)
-            return lines_of(page.text)
+            # The words are all there, but not what is a table or a heading: someone has to look.
+            return [line._replace(score=_NOT_LAID_OUT) for line in lines_of(page.text)]
         return lines or (lines_of(page.text) if _is_legible(page.text) else [])
 
 
