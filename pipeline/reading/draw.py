@@ -219,12 +219,11 @@ def _draw(job: Job, found: opening.Opened, sheet: Sheet) -> _Picture:
         page = opening.load(found, sheet.number - 1)
         width, height = page.rect.width, page.rect.height
         scale = _per_point(sheet, width, height)
-        left, top = box(sheet.part, width, height)[:2]
+        shown = box(sheet.part, width, height)
         # One display list serves both the pixels and the text: the page is interpreted once.
         content = page.get_displaylist()
-        matrix = pymupdf.Matrix(scale[0], 0, 0, scale[1], -left * scale[0], -top * scale[1])
-        corner = pymupdf.IRect(0, 0, sheet.width_px, sheet.height_px)
-        pixmap = content.get_pixmap(matrix=matrix, alpha=False, clip=corner)
+        matrix = pymupdf.Matrix(scale[0], 0, 0, scale[1], -shown[0] * scale[0], -shown[1] * scale[1])
+        pixmap = content.get_pixmap(matrix=matrix, alpha=False, clip=pymupdf.Rect(shown))
         words = layer.read(content)
     except pymupdf.mupdf.FzErrorSystem as error:
         raise MemoryError(first_line(error)) from None
@@ -235,7 +234,7 @@ def _draw(job: Job, found: opening.Opened, sheet: Sheet) -> _Picture:
     if (pixmap.width, pixmap.height, pixmap.n) != (sheet.width_px, sheet.height_px, 3):
         raise Unreadable(f"{job.source}, page {sheet.number}: drawn as {pixmap.width} x {pixmap.height} px")
     if sheet.part != WHOLE:
-        words = layer.within(words, box(sheet.part, width, height))
+        words = layer.within(words, shown)
     return _Picture(pixmap.samples_mv, words, scale, damage.since_forgotten(), pixmap)
 
 

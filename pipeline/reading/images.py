@@ -79,17 +79,22 @@ def _open(job: Job, number: int) -> Image:
     try:
         image: Image = pillow.open(file, formats=[FORMATS[kind]])
     except DAMAGED as error:
-        image = odd_images.opened_otherwise(job, kind, file, error) or _refused(job, kind, error)
+        image = odd_images.opened_otherwise(job, kind, file, error) or _refused(job, kind, file, error)
     _refuse_size(job, image)
     return image
 
 
-def _refused(job: Job, kind: str, error: Exception) -> NoReturn:
+def _refused(job: Job, kind: str, file: odd_images.Content, error: Exception) -> NoReturn:
     """Raise what is wrong with an image that Pillow cannot open."""
-    if odd_images.is_unknown(error):
-        why = f"a form of {kind} that is not read here ({first_line(error)}); convert it to PNG"
+    # Its message holds the path of the file, which is not for tables.
+    said = first_line(error).replace(job.path, "the file")
+    form = said if odd_images.is_unknown(error) else None
+    if kind == "jpeg":
+        form = odd_images.rare_jpeg(odd_images.content(file)) or form
+    if form:
+        why = f"a form of {kind} that is not read here ({form}); convert it to PNG"
         raise Unsupported(f"{job.source}: {why}") from None
-    raise Corrupt(f"{job.source}: not a readable {kind} image ({first_line(error)})") from None
+    raise Corrupt(f"{job.source}: not a readable {kind} image ({said})") from None
 
 
 def _file(job: Job, number: int) -> tuple[str, odd_images.Content]:

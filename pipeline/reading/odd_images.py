@@ -99,7 +99,7 @@ def rare_form(image: Image, file: Content, error: Exception) -> str | None:
         compression = image.tag_v2.get(259)  # type: ignore[attr-defined]
         if compression not in _TIFF_COMPRESSIONS:
             return f"TIFF compression {image.info.get('compression', compression)}"
-    if image.format == "JPEG" and (form := _rare_jpeg(content(file))):
+    if image.format == "JPEG" and (form := rare_jpeg(content(file))):
         return f"{form} JPEG"
     return first_line(error) if is_unknown(error) else None
 
@@ -110,7 +110,7 @@ def is_unknown(error: Exception) -> bool:
     return isinstance(error, NotImplementedError) or any(word in said for word in _UNKNOWN)
 
 
-def _rare_jpeg(whole: bytes) -> str | None:
+def rare_jpeg(whole: bytes) -> str | None:
     """Name a form of JPEG that libraries do not decode, from the header of its frame; None for any other."""
     at = 2
     while at + 9 < len(whole) and whole[at] == 0xFF:

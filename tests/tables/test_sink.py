@@ -21,6 +21,7 @@ from pipeline.records import (
     Document,
     DocumentRow,
     Failure,
+    Outline,
     Question,
     Request,
     Subject,
@@ -265,7 +266,7 @@ def test_every_file_has_the_same_types_even_without_rows(
     with tables(ShardSettings(index=0, count=2, planned=False)) as first:
         add(first, cell("a"))
         first.sink.add_document(
-            replace(DocumentRow.of(document("a"), 3, None), text_layer_pages=3, blank_pages=0)
+            replace(DocumentRow.of(Outline(document("a"))), text_layer_pages=3, blank_pages=0)
         )
         first.sink.commit()
         first.sink.publish(complete=True)
