@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.errors import DocumentError, Interrupted, PipelineError, TooLarge, Unreadable
+from pipeline.errors import Corrupt, DocumentError, Interrupted, PipelineError, TooLarge, Unreadable
 from pipeline.reading import damage, images, layer, marks, opening, second_renderer, svg
 from pipeline.reading.job import WHOLE, Measured, Sheet
 from pipeline.reading.job import Geometry as Geometry
@@ -81,21 +81,29 @@ def _inspected(job: Job, geometry: Geometry) -> Measured:
 
 
 def _sheets(job: Job, found: opening.Opened, index: int, geometry: Geometry) -> list[Sheet]:
+    size = _size(job, found, index)
+    if size is None:  # drawing says what is wrong, and it costs this page alone
+        return [Sheet(index + 1, geometry.patch_px, geometry.patch_px)]
+    try:
+        return sheets(index + 1, *size, geometry, legible=PAGE_PT, enlarge=True)
+    except TooLarge as error:
+        raise TooLarge(f"{job.source}, {error}") from None
+
+
+def _size(job: Job, found: opening.Opened, index: int) -> tuple[float, float] | None:
+    """Return the size of a page in points, of one that MuPDF cannot load by PDFium; None without an area."""
     import pymupdf
 
     try:
         rect = opening.load(found, index).rect
-        usable = not (rect.is_empty or rect.is_infinite)
-        if usable:
-            return sheets(index + 1, rect.width, rect.height, geometry, legible=PAGE_PT, enlarge=True)
+        return None if rect.is_empty or rect.is_infinite else (rect.width, rect.height)
     except pymupdf.mupdf.FzErrorSystem as error:
         raise MemoryError(first_line(error)) from None
     except (pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError):
-        pass
-    except TooLarge as error:
-        raise TooLarge(f"{job.source}, {error}") from None
-    # Drawing says what is wrong, and it costs this page alone.
-    return [Sheet(index + 1, geometry.patch_px, geometry.patch_px)]
+        if not job.second or not found.document.is_pdf:
+            return None
+    with found.for_pdfium() as (source, passwords):
+        return second_renderer.size(source, passwords, index)
 
 
 def render_run(job: Job, wanted: list[tuple[Sheet, str]]) -> list[Rendered | DocumentError]:
@@ -218,6 +226,8 @@ def _draw(job: Job, found: opening.Opened, sheet: Sheet) -> _Picture:
     try:
         page = opening.load(found, sheet.number - 1)
         width, height = page.rect.width, page.rect.height
+        if page.rect.is_empty or page.rect.is_infinite:
+            raise Corrupt(f"{job.source}, page {sheet.number}: has no area; repair the file")
         scale = _per_point(sheet, width, height)
         shown = box(sheet.part, width, height)
         # One display list serves both the pixels and the text: the page is interpreted once.

@@ -55,6 +55,21 @@ def _import_one_by_one(document: pypdfium2.PdfDocument, new: pypdfium2.PdfDocume
             continue  # the tree counts a page that is not there
 
 
+def size(source: Source, passwords: Sequence[str | None], index: int) -> tuple[float, float] | None:
+    """Return the width and height of a page in points; None where PDFium finds no page, or no area."""
+    import pypdfium2
+
+    document = _open(source, passwords)
+    if document is None:
+        return None
+    with document:
+        try:
+            width, height = document[index].get_size()
+        except (pypdfium2.PdfiumError, IndexError):
+            return None
+    return (width, height) if width > 0 and height > 0 else None
+
+
 def draw(
     source: Source, passwords: Sequence[str | None], index: int, width_px: int, height_px: int, part: Part
 ) -> Image | None:

@@ -27,6 +27,8 @@ _FONT = "Roboto"
 """For text in fonts that are not on this machine, which resvg would leave out: Latin, Greek, Cyrillic."""
 _FONT_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.fonts", "~/.local/share/fonts")
 _MOST_FONTS = 500
+_LONGEST = 300
+"""Sides of a drawing to each other."""
 _BLOCKS = frozenset({"div", "p", "br", "li", "tr", "h1", "h2", "h3", "h4", "h5", "h6"})
 
 
@@ -120,6 +122,7 @@ def _prepared(job: Job) -> tuple[str, str | None]:
         if len(content) > _MOST_BYTES:
             raise TooLarge(f"{job.source}: is over {_MOST_BYTES >> 20} MB")
         root = ElementTree.fromstring(content)
+        _refuse_strips(job, root)
         for parent in list(root.iter()):
             _cut_references(parent)
             for index, child in enumerate(list(parent)):
@@ -128,6 +131,15 @@ def _prepared(job: Job) -> tuple[str, str | None]:
         return ElementTree.tostring(root, encoding="unicode"), _background(root)
     except (ElementTree.ParseError, ValueError, LookupError, RecursionError) as error:
         raise Corrupt(f"{job.source}: cannot be read as svg ({first_line(error)})") from None
+
+
+def _refuse_strips(job: Job, root: ElementTree.Element) -> None:
+    """Raise TooLarge for a shape that would take more memory than there is, however small it is drawn."""
+    box = [_number(part) for part in re.split(r"[\s,]+", root.get("viewBox", "").strip())]
+    said = [_number(root.get("width")), _number(root.get("height"))]
+    for width, height in (said, box[2:4] if len(box) == 4 else [0.0, 0.0]):
+        if min(width, height) > 0 and max(width, height) > _LONGEST * min(width, height):
+            raise TooLarge(f"{job.source}: is {width:g} x {height:g}, a strip; cut it")
 
 
 def _cut_references(element: ElementTree.Element) -> None:

@@ -330,8 +330,13 @@ def test_nothing_outside_a_drawing_is_read(read: Read, tmp_path: Path, name: str
         assert color(page) == (255, 255, 255)
 
 
-def test_a_broken_drawing_says_so(read: Read) -> None:
+def test_a_broken_or_endless_drawing_says_so(read: Read) -> None:
     assert code(*read("a.svg", drawing("<g>"))) == "corrupt"
+    assert code(*read("b.svg", drawing("<rect/>", "width='1' height='1000000'"))) == "too_large"
+    assert code(*read("c.svg", drawing("<g>" * 5000 + "</g>" * 5000))) == "corrupt"
+    bomb = "".join(f"<!ENTITY e{n} '{f'&e{n - 1};' * 20}'>" for n in range(1, 12))
+    bomb = f"<!DOCTYPE svg [<!ENTITY e0 'ha'>{bomb}]>" + drawing("<text>&e11;</text>").decode()
+    assert code(*read("d.svg", bomb.encode())) == "corrupt"
 
 
 # ---- names and changes ----
@@ -348,12 +353,8 @@ def test_a_file_opens_whatever_bytes_its_name_has(
         pillow_heif.register_heif_opener()
         Image.new("RGB", (64, 64), "red").save(path, "HEIF")
     else:
-        content = {
-            "pdf": odd.xref_loop,
-            "png": odd.png,
-            "svg": lambda: drawing("<rect width='9' height='9'/>"),
-        }
-        path.write_bytes(content[ending]())
+        made = {"pdf": odd.xref_loop(), "png": odd.png(), "svg": drawing("<rect width='9' height='9'/>")}
+        path.write_bytes(made[ending])
     path.rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9\xff." + ending.encode()))
     (outline,) = outlines(rasterizer, tmp_path).values()
     assert outline.failure is None

@@ -20,7 +20,7 @@ _CACHED_PAGES = 512
 # Bounds what libraries hoard in a worker: ONNX Runtime keeps memory for every size of image it met.
 _PAGES_PER_WORKER = 500
 _NOT_LAID_OUT = 0.3
-"""Score of the lines of a page that could not be laid out in time or memory: too low to pass without review."""
+"""Score of lines of a page that could not be laid out in time or memory: too low to pass without review."""
 
 _PageId = tuple[str, int]
 
