@@ -10,33 +10,16 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.errors import Corrupt, DocumentError, Interrupted, PipelineError, TooLarge, Unreadable
-from pipeline.reading import damage, images, layer, marks, opening, second_renderer, svg
-from pipeline.reading.job import WHOLE, Measured, Sheet
+from pipeline.errors import DocumentError, Interrupted, PipelineError, TooLarge
+from pipeline.reading import images, layer, marks, opening, pages, second_renderer, svg
 from pipeline.reading.job import Geometry as Geometry
 from pipeline.reading.job import Job as Job
+from pipeline.reading.job import Measured, Sheet
 from pipeline.reading.job import Rendered as Rendered
 from pipeline.reading.job import first_line as first_line
-from pipeline.reading.sheets import PAGE_PT, box, sheets
+from pipeline.reading.sheets import PAGE_PT, sheets
 from pipeline.records import Words
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-
-class _Picture(NamedTuple):
-    """A page that was drawn, with what the text layer says of it."""
-
-    samples: bytes | memoryview
-    """RGB, row by row."""
-    layer: layer.Layer
-    scale: tuple[float, float]
-    """Pixels per point, across and down."""
-    damage: damage.Damage = damage.Damage(False, False)
-    owner: object = None
-    """What the samples belong to, which must live as long."""
 
 
 def prepare_worker(worker_memory_mb: int) -> None:
@@ -148,24 +131,17 @@ def _rendered(job: Job, changed_ns: int, sheet: Sheet, out: str) -> Rendered:
         _write(out, sheet, image.tobytes())
         blank, faint = marks.look(image)
         return Rendered("", Words(), False, blank, faint, False, 1.0)
-    if job.kind == "svg":
-        picture, damaged = _draw_svg(job, changed_ns, sheet), False
-    else:
-        picture, damaged = _draw_best(job, changed_ns, sheet)
+    picture = pages.draw(job, changed_ns, sheet)
     _write(out, sheet, picture.samples)
-    found = picture.layer
-    covers = layer.covers(found, memoryview(picture.samples), sheet.width_px, picture.scale)
-    blank = faint = False
-    if not found.text.strip():
-        blank, faint = marks.look(_as_image(picture, sheet))
+    found, samples = picture.layer, memoryview(picture.samples)
     return Rendered(
-        found.text,
-        found.words,
-        covers,
-        blank,
-        faint,
-        damaged,
-        1 / picture.scale[0],
+        text=found.text,
+        words=found.words,
+        text_covers=layer.covers(found, samples, sheet.width_px, picture.scale),
+        blank=picture.blank,
+        faint=picture.faint,
+        damaged=picture.damaged,
+        points_per_px=1 / picture.scale[0],
     )
 
 
@@ -175,94 +151,3 @@ def _write(out: str, sheet: Sheet, samples: bytes | memoryview) -> None:
         os.fchmod(file.fileno(), 0o600)
         file.write(b"P6 %d %d 255\n" % (sheet.width_px, sheet.height_px))
         file.write(samples)
-
-
-def _draw_best(job: Job, changed_ns: int, sheet: Sheet) -> tuple[_Picture, bool]:
-    """Return a page as the renderer drew it that shows more, and whether something is missing on it."""
-    found = opening.opened(job, changed_ns)
-    try:
-        picture = _draw(job, found, sheet)
-    except Unreadable:
-        other = _draw_again(job, found, sheet)
-        if other is None:
-            raise
-        return _Picture(other.tobytes(), layer.Layer("", Words(), []), (1.0, 1.0)), False
-    # A picture that MuPDF cannot decode may leave the page white without a warning.
-    by_expression = opening.hides_by_expression(found, sheet.number - 1)
-    empty = not picture.layer.text.strip() and marks.look(_as_image(picture, sheet))[0]
-    could_be_white = empty and (bool(picture.layer.pictures) or found.is_repaired)
-    if not (picture.damage.is_doubtful or could_be_white or by_expression):
-        return picture, False
-    other = _draw_again(job, found, sheet)
-    if other is not None and (by_expression or damage.shows_more(other, _as_image(picture, sheet))):
-        return picture._replace(samples=other.tobytes()), False
-    unsure = other is None and picture.damage.is_doubtful
-    return picture, picture.damage.is_lost or unsure or (empty and found.is_repaired)
-
-
-def _draw_svg(job: Job, changed_ns: int, sheet: Sheet) -> _Picture:
-    """Return a drawing with the text that MuPDF finds in it, where it finds any."""
-    import pymupdf
-
-    if not svg.can_write(job):  # MuPDF brings fonts of its own for Chinese, Japanese and Korean
-        with contextlib.suppress(DocumentError):
-            return _draw(job, opening.opened(job, changed_ns), sheet)
-    samples = svg.draw(job, sheet).tobytes()
-    try:
-        page = opening.opened(job, changed_ns).document.load_page(0)
-        words = layer.read(page.get_displaylist())
-        width, height = page.rect.width, page.rect.height
-    except (DocumentError, pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError):
-        return _Picture(samples, layer.Layer("", Words(), []), (1.0, 1.0))
-    if sheet.part != WHOLE:
-        words = layer.within(words, box(sheet.part, width, height))
-    return _Picture(samples, words, _per_point(sheet, width, height))
-
-
-def _draw(job: Job, found: opening.Opened, sheet: Sheet) -> _Picture:
-    import pymupdf
-
-    damage.forget()
-    try:
-        page = opening.load(found, sheet.number - 1)
-        width, height = page.rect.width, page.rect.height
-        if page.rect.is_empty or page.rect.is_infinite:
-            raise Corrupt(f"{job.source}, page {sheet.number}: has no area; repair the file")
-        scale = _per_point(sheet, width, height)
-        shown = box(sheet.part, width, height)
-        # One display list serves both the pixels and the text: the page is interpreted once.
-        content = page.get_displaylist()
-        matrix = pymupdf.Matrix(scale[0], 0, 0, scale[1], -shown[0] * scale[0], -shown[1] * scale[1])
-        pixmap = content.get_pixmap(matrix=matrix, alpha=False, clip=pymupdf.Rect(shown))
-        words = layer.read(content)
-    except pymupdf.mupdf.FzErrorSystem as error:
-        raise MemoryError(first_line(error)) from None
-    except (pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError) as error:
-        raise Unreadable(
-            f"{job.source}, page {sheet.number}: cannot be drawn ({first_line(error)})"
-        ) from None
-    if (pixmap.width, pixmap.height, pixmap.n) != (sheet.width_px, sheet.height_px, 3):
-        raise Unreadable(f"{job.source}, page {sheet.number}: drawn as {pixmap.width} x {pixmap.height} px")
-    if sheet.part != WHOLE:
-        words = layer.within(words, shown)
-    return _Picture(pixmap.samples_mv, words, scale, damage.since_forgotten(), pixmap)
-
-
-def _per_point(sheet: Sheet, width: float, height: float) -> tuple[float, float]:
-    x0, y0, x1, y1 = box(sheet.part, width, height)
-    return sheet.width_px / (x1 - x0), sheet.height_px / (y1 - y0)
-
-
-def _draw_again(job: Job, found: opening.Opened, sheet: Sheet) -> Image | None:
-    if not job.second or not found.document.is_pdf:
-        return None
-    size = sheet.width_px, sheet.height_px
-    with found.for_pdfium() as (source, passwords):
-        return second_renderer.draw(source, passwords, sheet.number - 1, *size, sheet.part)
-
-
-def _as_image(picture: _Picture, sheet: Sheet) -> Image:
-    from PIL import Image
-
-    size = sheet.width_px, sheet.height_px
-    return Image.frombuffer("RGB", size, picture.samples, "raw", "RGB", 0, 1)  # type: ignore[arg-type]

@@ -202,7 +202,8 @@ def hides_by_expression(found: Opened, index: int) -> bool:
 
 
 def _crop_is_void(page: pymupdf.Page) -> bool:
-    if sorted(map(round, (page.rect.width, page.rect.height))) != list(_DEFAULT_SIDES):
+    rect = page.rect  # worked out anew each time that it is asked for
+    if sorted((round(rect.width), round(rect.height))) != list(_DEFAULT_SIDES):
         return False
     sides = sorted(map(round, (page.cropbox.width, page.cropbox.height)))
     outside = (page.cropbox & page.mediabox).is_empty
