@@ -83,8 +83,8 @@ def manifest_run(folder: Path, output: Path) -> int:
 def differences(row: dict[str, str], documents: pd.DataFrame) -> Iterator[str]:
     """Yield in words what is otherwise than a row of the manifest says.
 
-    `any` is an error, or pages that are marked as damaged, of any number. Where something must be seen, no PDF
-    passes for blank without that. (An image of one color is blank, and tables do not say which color.)
+    `any` is an error, or pages that are marked as damaged, of any number. Where something must be seen, no
+    PDF passes for blank without that. (An image of one color is blank, and tables do not say which color.)
     """
     expected = row["expected_status"]
     if row["file"] not in documents.index:
