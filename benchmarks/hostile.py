@@ -93,7 +93,7 @@ def differences(row: dict[str, str], documents: pd.DataFrame) -> Iterator[str]:
         return
     got = documents.loc[row["file"]]
     marked = (got.get("damaged_pages") or 0) > 0
-    said = f"{got.status} {got.error_code or ''} ({got.error or f'{got.pages:.0f} pages'})"
+    said = f"ok, {got.pages:.0f} pages" if got.status == "ok" else f"{got.error_code} ({got.error})"
     if expected == "ignored":
         yield f"has a row: {said}"
     elif expected == "any":
