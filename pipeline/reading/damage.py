@@ -61,13 +61,13 @@ def shows_more(other: Image, first: Image) -> bool:
 
     What could not be decoded is white, black or grey: edges and colours count where the other has none.
     """
-    others, firsts = _shown(other), _shown(first)
-    added = int((others & ~_widened(firsts)).sum())
-    missing = int((firsts & ~_widened(others)).sum())
+    others, firsts = shown(other), shown(first)
+    added = int((others & ~widened(firsts)).sum())
+    missing = int((firsts & ~widened(others)).sum())
     return added >= _FEWEST_CELLS and added > 2 * missing
 
 
-def _shown(image: Image) -> NDArray[np.bool_]:
+def shown(image: Image) -> NDArray[np.bool_]:
     """Return a map of the cells of 4 x 4 pixels that have an edge or a colour."""
     import numpy as np
 
@@ -79,11 +79,11 @@ def _shown(image: Image) -> NDArray[np.bool_]:
     each = [whole[row::_CELL_PX, column::_CELL_PX] for row in range(_CELL_PX) for column in range(_CELL_PX)]
     edges = (functools.reduce(np.maximum, each) - functools.reduce(np.minimum, each)).max(axis=2)
     means = np.asarray(colours.reduce(_CELL_PX))[:height, :width]
-    shown: NDArray[np.bool_] = (edges > _EDGE) | (means.max(axis=2) - means.min(axis=2) > _EDGE)
-    return shown
+    found: NDArray[np.bool_] = (edges > _EDGE) | (means.max(axis=2) - means.min(axis=2) > _EDGE)
+    return found
 
 
-def _widened(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def widened(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return a map with each cell's neighbours: two renderers set lines a pixel or two apart."""
     wide = cells.copy()
     wide[1:] |= cells[:-1]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import resource
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +30,10 @@ def prepare_worker(worker_memory_mb: int) -> None:
     sys.modules.setdefault("pymupdf.layout", None)  # type: ignore[arg-type]
     import pymupdf
 
-    # Its warnings are read page by page (damage.py); printed, they would be another program's output in ours.
+    # What libraries say of a file goes into its row; printed, it would pass for this program's words.
+    warnings.simplefilter("ignore")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    # MuPDF's warnings are read page by page (damage.py).
     pymupdf.TOOLS.mupdf_display_errors(False)
     pymupdf.TOOLS.mupdf_display_warnings(False)
     # Words have MuPDF's own boxes: corrected ones take twice the time.

@@ -102,11 +102,11 @@ def _with_mupdf(job: Job) -> Opened:
     except pymupdf.mupdf.FzErrorSystem as error:
         raise MemoryError(first_line(error)) from None
     except (pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError, OSError) as error:
-        if "encryption handler" in first_line(error):
-            raise Encrypted(
-                f"{job.source}: is encrypted for certificates; remove that with its key"
-            ) from None
-        raise Corrupt(f"{job.source}: cannot be opened as {job.kind} ({first_line(error)})") from None
+        said = first_line(error).replace(job.path, "the file")  # tables hold no folder of this machine
+        if "encryption handler" in said:
+            why = "is encrypted for certificates; remove that with its key"
+            raise Encrypted(f"{job.source}: {why}") from None
+        raise Corrupt(f"{job.source}: cannot be opened as {job.kind} ({said})") from None
     if data is not None:
         return Opened(pymupdf.open(stream=data, filetype="pdf"), data, [], True)
     if is_repaired:

@@ -68,6 +68,12 @@ def only_attachments_encrypted() -> bytes:
     return pdf(*parts, trailer=f"/Encrypt 6 0 R/ID[<{'00' * 16}><{'00' * 16}>]")
 
 
+def encrypted_for_certificates() -> bytes:
+    encrypt = "<</Filter/Adobe.PubSec/SubFilter/adbe.pkcs7.s4/V 2/Length 128/Recipients[<00>]>>"
+    parts = (CATALOG, PAGES, PAGE, words("Sealed"), FONT, encrypt)
+    return pdf(*parts, trailer="/Encrypt 6 0 R")
+
+
 def locked(path: Path, password: str) -> None:
     """Write a PDF that opens with a password of PDF 2.0."""
     with pymupdf.open() as document:

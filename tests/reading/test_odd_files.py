@@ -77,6 +77,10 @@ def test_a_pdf_without_its_header_is_read(read: Read) -> None:
     assert code(outline, pages) == "ok" and "Potato" in pages[0].text
 
 
+def test_a_document_that_is_encrypted_for_certificates_is_encrypted(read: Read) -> None:
+    assert code(*read("a.pdf", odd.encrypted_for_certificates())) == "encrypted"
+
+
 def test_a_password_is_normalised_as_pdf_2_asks(tmp_path: Path) -> None:
     odd.locked(tmp_path / "a.pdf", "SaSLprep")
     typed = "S\u00aaSL\u00adprep"
