@@ -138,8 +138,9 @@ def _refuse_wrappers(job: Job, document: pymupdf.Document) -> None:
         )
     form = document.xref_get_key(catalog, "AcroForm/XFA")[0] != "null"
     # A static XFA form has its pages and fields as any PDF; only a dynamic one is a placeholder.
+    fields = document.xref_get_key(catalog, "AcroForm/Fields")[1].strip("[] ")
     dynamic = document.xref_get_key(catalog, "NeedsRendering")[1] == "true"
-    if form and dynamic:
+    if form and (dynamic or fields in ("", "null")):
         raise Unsupported(
             f"{job.source}: is a dynamic XFA form, which only Adobe's programs show; print it to PDF there"
         )

@@ -133,8 +133,8 @@ def boxes() -> bytes:
     return pdf(CATALOG, pages, kids[0], words("In the box"), FONT, *kids[1:])
 
 
-def dynamic_form() -> bytes:
-    catalog = "<</Type/Catalog/Pages 2 0 R/NeedsRendering true/AcroForm<</Fields[]/XFA 6 0 R>>>>"
+def dynamic_form(fields: str = "[]", needs: str = "/NeedsRendering true") -> bytes:
+    catalog = f"<</Type/Catalog/Pages 2 0 R{needs}/AcroForm<</Fields{fields}/XFA 6 0 R>>>>"
     return pdf(catalog, PAGES, PAGE, words("Please wait"), FONT, stream(b"<xdp:xdp/>"))
 
 

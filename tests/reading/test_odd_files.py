@@ -147,9 +147,11 @@ def test_hairlines_are_seen(read: Read) -> None:
 def test_pages_that_only_say_that_another_program_is_needed_are_unsupported(
     read: Read, tmp_path: Path
 ) -> None:
-    outline, _ = read("form.pdf", odd.dynamic_form())
-    assert outline.failure is not None and outline.failure.code == "unsupported"
-    assert "XFA" in outline.failure.message
+    for needs in ("/NeedsRendering true", ""):
+        outline, _ = read("form.pdf", odd.dynamic_form(needs=needs))
+        assert outline.failure is not None and outline.failure.code == "unsupported"
+        assert "XFA" in outline.failure.message
+    assert code(*read("static.pdf", odd.dynamic_form(fields="[3 0 R]", needs=""))) == "ok"
     odd.portfolio(tmp_path / "folder.pdf")
     outline, _ = read("folder.pdf")
     assert outline.failure is not None and outline.failure.code == "unsupported"
