@@ -72,8 +72,10 @@ def _draw_svg(job: Job, changed_ns: int, sheet: Sheet) -> Picture:
     samples = svg.draw(job, sheet).tobytes()
     try:
         page = opening.opened(job, changed_ns).document.load_page(0)
-        words = layer.read(page.get_displaylist())
         width, height = page.rect.width, page.rect.height
+        if page.rect.is_empty or page.rect.is_infinite:
+            raise Corrupt(f"{job.source}: has no area")
+        words = layer.read(page.get_displaylist())
     except (DocumentError, pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError):
         return _looked_at(Picture(samples, _NO_LAYER, (1.0, 1.0)), sheet)
     if sheet.part != WHOLE:

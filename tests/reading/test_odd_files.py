@@ -336,6 +336,12 @@ def test_nothing_outside_a_drawing_is_read(read: Read, tmp_path: Path, name: str
         assert color(page) == (255, 255, 255)
 
 
+def test_a_drawing_without_an_area_is_a_blank_page(read: Read) -> None:
+    root = "width='200' height='100' viewBox='0 0 200 0'"
+    outline, pages = read("a.svg", drawing("<rect fill='red' width='200' height='100'/>", root))
+    assert code(outline, pages) == "ok" and pages[0].blank
+
+
 def test_a_broken_or_endless_drawing_says_so(read: Read) -> None:
     assert code(*read("a.svg", drawing("<g>"))) == "corrupt"
     assert code(*read("b.svg", drawing("<rect/>", "width='1' height='1000000'"))) == "too_large"
