@@ -50,9 +50,11 @@ def member(job: Job, number: int) -> tuple[str, io.BytesIO]:
     named = f"{job.source}, page {number}"
     try:
         found = archive.getinfo(names[number - 1])
+        # Said before it is read: zipfile would ask for a password with an error of no type of its own.
         if found.flag_bits & 1:
             raise Encrypted(f"{named}: is encrypted in the archive; unpack it")
         with archive.open(found) as file:
+            # The size in the directory may lie: what comes out is what counts.
             content = file.read(_MOST_BYTES + 1)
     except _BROKEN as error:
         raise Corrupt(f"{named}: cannot be unpacked ({first_line(error)})") from None

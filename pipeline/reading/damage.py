@@ -62,6 +62,7 @@ def shows_more(other: Image, first: Image) -> bool:
     What could not be decoded is white, black or grey: edges and colours count where the other has none.
     """
     others, firsts = shown(other), shown(first)
+    # Twice as much: two pictures of the same page differ a little both ways, by fonts and smoothing.
     added = int((others & ~widened(firsts)).sum())
     missing = int((firsts & ~widened(others)).sum())
     return added >= _FEWEST_CELLS and added > 2 * missing

@@ -47,6 +47,7 @@ def prepare_worker(worker_memory_mb: int) -> None:
 
 def inspect(job: Job, geometry: Geometry) -> Measured:
     """Return the images that a document will have, with their sizes."""
+    # One guard around all that is met of a file: what is raised behind it costs its own row.
     with _errors_as_text():
         return _inspected(job, geometry)
 

@@ -23,6 +23,7 @@ FORMATS = {
 """Kinds of image files, and what Pillow calls them."""
 KINDS = frozenset({*FORMATS, "cbz"})
 
+# A TIFF of a few bytes may name millions of frames.
 _MOST_FRAMES = 20_000
 
 
@@ -49,6 +50,7 @@ def _sheets_of_frames(job: Job, geometry: Geometry) -> list[Sheet]:
     found = _sheets(image, 1, geometry)
     if image.format != "TIFF":
         return found
+    # Not `n_frames`: it walks to the end, and one broken frame would cost all others.
     for number in range(2, _MOST_FRAMES):
         try:
             image.seek(number - 1)
@@ -103,7 +105,7 @@ def _file(job: Job, number: int) -> tuple[str, odd_images.Content]:
 
 
 def _learn_heif() -> None:
-    import pillow_heif
+    import pillow_heif  # half a second, which runs without such photos need not spend
 
     pillow_heif.register_heif_opener(thumbnails=False)
 
@@ -131,6 +133,7 @@ def decode(job: Job, sheet: Sheet) -> Image:
     image = _open(job, sheet.number)
     whole = pixels.upright(_loaded(job, image, sheet), _orientation(image))
     corners = box(sheet.part, *whole.size)
+    # Cut after turning: parts are those of the page as it is seen.
     if corners != (0.0, 0.0, *whole.size):
         x0, y0, x1, y1 = (round(corner) for corner in corners)
         whole = whole.crop((x0, y0, x1, y1))
@@ -142,6 +145,7 @@ def _loaded(job: Job, image: Image, sheet: Sheet) -> Image:
     named = f"{job.source}, page {sheet.number}"
     try:
         with _libraries_quiet():
+            # Of animations the first image is the page; only a TIFF has pages.
             if image.format == "TIFF":
                 image.seek(sheet.number - 1)
             _reduce(image, sheet)

@@ -61,6 +61,7 @@ def within(layer: Layer, box: Rectangle) -> Layer:
     places = np.frombuffer(layer.words.corners, np.float32).reshape(-1, 4)
     middle = (places[:, :2] + places[:, 2:]) / 2
     low, high = np.array([left, top]), np.array([right, bottom])
+    # By its middle, so that a word on the edge is whole in one part, or in both where they overlap.
     inside: NDArray[np.bool_] = np.all((middle >= low) & (middle < high), axis=1)
     texts = tuple(text for text, kept in zip(layer.words.texts, inside.tolist(), strict=True) if kept)
     moved = (places[inside] - np.array([left, top, left, top], np.float32)).astype(np.float32)

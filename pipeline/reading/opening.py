@@ -81,6 +81,7 @@ def opened(job: Job, changed_ns: int) -> Opened:
     try:
         found = _with_mupdf(job)
     except DocumentError as error:
+        # What another program must open stays so, whoever opens it here.
         if job.kind != "pdf" or isinstance(error, Unsupported):
             raise
         return _rewritten(job, error)
@@ -92,6 +93,7 @@ def _with_mupdf(job: Job) -> Opened:
 
     try:
         with plain_path(job.path) as path:
+            # The kind was told by the content; by itself MuPDF would go by the name.
             document = pymupdf.open(path, filetype=job.kind)
         passwords = _unlock(job, document)
         _refuse_wrappers(job, document)
@@ -150,6 +152,7 @@ def _complete(found: Opened) -> Opened:
     """Return a repaired document as it was opened, or with the pages that only PDFium finds."""
     import pymupdf
 
+    # Counting is cheap, rewriting is not: done only where it gains pages.
     pages = found.document.page_count
     with found.for_pdfium() as (source, passwords):
         data = second_renderer.rewritten(source, passwords, more_than=pages)
@@ -173,6 +176,7 @@ def _rewritten(job: Job, error: DocumentError) -> Opened:
             raise error from None
     except (pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError):
         raise error from None
+    # Without a password PDFium reads what only looks locked: nothing was damaged then.
     return Opened(document, data, [], not isinstance(error, Encrypted))
 
 

@@ -42,6 +42,7 @@ def draw(job: Job, changed_ns: int, sheet: Sheet) -> Picture:
     try:
         picture = _with_mupdf(job, found, sheet)
     except Unreadable:
+        # The text layer goes with it: PDFium's is not read, so the page is read from its picture.
         if (other := _with_pdfium(job, found, sheet)) is None:
             raise
         return _looked_at(Picture(other.tobytes(), _NO_LAYER, _scale_of_pdfium(found, sheet)), sheet)
@@ -57,6 +58,7 @@ def _best(job: Job, found: opening.Opened, sheet: Sheet, picture: Picture) -> Pi
     other = _with_pdfium(job, found, sheet)
     if other is not None and (by_expression or damage.shows_more(other, _image(picture, sheet))):
         return _looked_at(picture._replace(samples=other.tobytes()), sheet)
+    # With no other picture to compare, any warning that is not known to be harmless counts.
     unsure = other is None and picture.warned.is_doubtful
     empty = picture.blank and found.is_repaired
     return picture._replace(damaged=picture.warned.is_lost or unsure or empty)
@@ -108,6 +110,7 @@ def _with_mupdf(job: Job, found: opening.Opened, sheet: Sheet) -> Picture:
         raise Unreadable(f"{named}: drawn as {pixmap.width} x {pixmap.height} px")
     if sheet.part != WHOLE:
         words = layer.within(words, shown)
+    # Read here, before another page is loaded: MuPDF keeps one list for the whole process.
     warned = damage.since_forgotten()
     return _looked_at(Picture(pixmap.samples_mv, words, scale, warned=warned, owner=pixmap), sheet)
 

@@ -34,6 +34,7 @@ from pipeline.records import Chunk, Document, Failure, Outline, Page, matches
 
 log = logging.getLogger("pipeline")
 
+# Few enough that one slow page does not hold up many, enough that a document is not opened for each.
 _PAGES_PER_TASK = 8
 
 
@@ -55,6 +56,7 @@ class Rasterizer:
         self._passwords = _read_passwords(settings.passwords)
         self.scratch = folder
         self._renders = itertools.count()
+        # Measuring is quick: enough of it under way that no worker waits while the run packs questions.
         self._ahead = 4 * (settings.workers or workers.cores())
         self._pool = workers.Pool(settings.workers, 5000, draw.prepare_worker, [settings.worker_memory_mb])
 
@@ -74,6 +76,7 @@ class Rasterizer:
     ) -> Iterator[Outline]:
         """Yield each document's outline, in order, a few ahead; `known` spares opening a finished one."""
         ahead: deque[tuple[Document, workers.Task | Outline]] = deque()
+        # In order, so that tables and prompts of two runs over the same input are alike.
         for document in documents:
             ahead.append((document, self._begin_outline(document, known)))
             if len(ahead) > self._ahead:
@@ -121,7 +124,7 @@ class Rasterizer:
     def _measured(self, document: Document, task: workers.Task) -> Measured:
         try:
             found: Measured = task.result()
-        except ProcessExpired:
+        except ProcessExpired:  # PDFium may be what crashed: MuPDF alone has a try
             found = self._inspect(self._job(document)._replace(second=False)).result()
         return found
 
@@ -133,6 +136,7 @@ class Rasterizer:
         """Start rendering, a few consecutive pages to a task: a worker opens the document once for them."""
         pages = [page for chunk in window for page in chunk.pages]
         runs = []
+        # By bytes, not by name: a copy of a document is drawn for both.
         for _, members in groupby(pages, key=lambda page: page.document.document_id):
             together = list(members)
             for start in range(0, len(together), _PAGES_PER_TASK):

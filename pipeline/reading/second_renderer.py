@@ -31,6 +31,7 @@ def rewritten(source: Source, passwords: Sequence[str | None], more_than: int = 
 def _imported(document: pypdfium2.PdfDocument) -> bytes | None:
     import pypdfium2
 
+    # A new document has a page tree that is right, so that MuPDF can do the rest: text, words, drawing.
     with pypdfium2.PdfDocument.new() as new:
         try:
             new.import_pages(document)
@@ -81,7 +82,7 @@ def draw(
         return None
     with document:
         try:
-            document.init_forms()
+            document.init_forms()  # else fields that were filled in stay empty
             page = document[index]
             return _pixels(document, page, width_px, height_px, part)
         except (pypdfium2.PdfiumError, IndexError):
@@ -98,6 +99,7 @@ def _pixels(
     import pypdfium2
     from pypdfium2 import raw
 
+    # Our own bitmap: pypdfium2 would round the size by itself.
     bitmap = pypdfium2.PdfBitmap.new_native(width_px, height_px, raw.FPDFBitmap_BGR)
     bitmap.fill_rect((255, 255, 255, 255), 0, 0, width_px, height_px)
     whole_width = round(width_px / (part.x1 - part.x0))

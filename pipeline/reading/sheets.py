@@ -39,6 +39,7 @@ def sheets(
     count = 1 + math.ceil((long - piece) / step)
     if count > _MOST_PIECES:
         raise TooLarge(f"page {number}: {width:.0f} x {height:.0f}, {count} images long; cut it")
+    # Spread evenly, so that the last piece is as large as the others.
     starts = [index * (long - piece) / (count - 1) for index in range(count)]
     return [_piece(number, width, height, start, piece, geometry, enlarge) for start in starts]
 

@@ -196,6 +196,7 @@ def _document(candidate: _Candidate) -> Document:
             digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
             after = os.fstat(file.fileno())
             document = replace(document, document_id=digest, bytes=file.tell(), changed_ns=after.st_mtime_ns)
+        # Its row would else say one thing and its pages show another.
         if (before.st_size, before.st_mtime_ns) != (document.bytes, after.st_mtime_ns):
             why = "changed while it was read; run again"
             return replace(document, document_id="", failure=Failure("unreadable", f"{entry.source}: {why}"))

@@ -35,6 +35,7 @@ _BLOCKS = frozenset({"div", "p", "br", "li", "tr", "h1", "h2", "h3", "h4", "h5",
 def sheets_of(job: Job, geometry: Geometry) -> list[Sheet]:
     """Return the images that a drawing will have."""
     text, background = _prepared(job)
+    # Small, whatever size the drawing says: that may be a million pixels.
     probe = _png(job, text, background, width=_PROBE_PX)
     if probe.height < _PROBE_PX // 4:
         probe = _png(job, text, background, height=_PROBE_PX)
@@ -108,6 +109,7 @@ def _png(
             monospace_family=_FONT,
         )
         with pillow.open(io.BytesIO(data), formats=["PNG"]) as image:
+            # Half-transparent edges must end on white, as on a page.
             over = pillow.new("RGBA", image.size, "white")
             return pillow.alpha_composite(over, image.convert("RGBA")).convert("RGB")
     except (ValueError, OSError, SyntaxError) as error:
@@ -121,6 +123,7 @@ def _prepared(job: Job) -> tuple[str, str | None]:
             content = file.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
             raise TooLarge(f"{job.source}: is over {_MOST_BYTES >> 20} MB")
+        # expat follows no external entity, and ends those that grow without bound.
         root = ElementTree.fromstring(content)
         _refuse_strips(job, root)
         for parent in list(root.iter()):
