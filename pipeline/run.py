@@ -37,7 +37,7 @@ def execute(settings: RunSettings) -> Summary:
         try:
             run.record("running")
             chunks = run.agenda.chunks(run.agenda.outlines())
-            rendered = run.rasterizer.render(windows(chunks, run.exchange.room_tokens))
+            rendered = run.rasterizer.render(windows(chunks, run.room_tokens))
             for window in run.exchange.answered(rendered):
                 run.checkpoint(window)
                 run.rasterizer.release(window)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import resource
 import stat
 import sys
 import time
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import Corrupt, DocumentError, Empty, Encrypted, Unreadable
-from pipeline.reading import images, layer, marks, pagetree
+from pipeline.reading import images, layer, marks, pagetree, scratch
 from pipeline.reading.job import Geometry as Geometry
 from pipeline.reading.job import Job as Job
 from pipeline.reading.job import Rendered as Rendered
@@ -23,17 +21,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def prepare_worker(worker_memory_mb: int) -> None:
-    """Make this process one that only draws, with a limit on its memory."""
+def prepare_worker() -> None:
+    """Make this process one that only draws."""
     # PyMuPDF would load the models of its layout analysis, where that is installed: half of a worker's start.
     sys.modules.setdefault("pymupdf.layout", None)  # type: ignore[arg-type]
     _mupdf().TOOLS.mupdf_display_errors(False)
     _mupdf().TOOLS.mupdf_display_warnings(False)
     # Words have MuPDF's own boxes: corrected ones take twice the time.
     _mupdf().TOOLS.unset_quad_corrections(True)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    limit = used + (worker_memory_mb << 20)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def _mupdf() -> Any:
@@ -81,25 +76,17 @@ def _render(job: Job, number: int, width_px: int, height_px: int, out: str) -> R
     changed_ns = _changed_ns(job)
     if job.kind in images.IMAGE_KINDS:
         image = images.decode(job, number, width_px, height_px)
-        _write(out, width_px, height_px, image.tobytes())
+        scratch.write_image(Path(out), width_px, height_px, image.tobytes())
         blank, faint = marks.look(image)
         return Rendered("", Words(), False, blank, faint, 1.0, time.perf_counter() - begin)
     pixmap, found, scale = _draw(job, changed_ns, number, width_px, height_px)
     samples = pixmap.samples_mv
-    _write(out, width_px, height_px, samples)
+    scratch.write_image(Path(out), width_px, height_px, samples)
     covers = layer.covers(found, samples, width_px, scale)
     blank = faint = False
     if not found.text.strip():
         blank, faint = marks.look(_as_image(pixmap))
     return Rendered(found.text, found.words, covers, blank, faint, 1 / scale[0], time.perf_counter() - begin)
-
-
-def _write(out: str, width_px: int, height_px: int, samples: bytes | memoryview) -> None:
-    """Write an image that only this user can read, whatever the umask."""
-    with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(b"P6 %d %d 255\n" % (width_px, height_px))
-        file.write(samples)
 
 
 def _changed_ns(job: Job) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import logging
@@ -17,12 +18,14 @@ from typing import NamedTuple
 
 from pebble import ProcessExpired
 
-from pipeline import workers
+from pipeline import store, workers
 from pipeline.config import RasterSettings
 from pipeline.errors import (
     DocumentError,
     RenderCrashed,
     RenderTimeout,
+    ScratchError,
+    ScratchFull,
     SettingsError,
     TooLarge,
     Unreadable,
@@ -36,12 +39,15 @@ log = logging.getLogger("pipeline")
 _PAGES_PER_TASK = 8
 
 
+_Sizes = workers.Task[list[tuple[int, int]]]
+
+
 class _Run(NamedTuple):
     """Consecutive pages of a document that one task renders."""
 
     pages: list[Page]
     images: list[Path]
-    future: workers.Task
+    future: workers.Task[list[draw.Rendered | DocumentError]]
 
 
 class Rasterizer:
@@ -53,25 +59,27 @@ class Rasterizer:
         self._passwords = _read_passwords(settings.passwords)
         self.scratch = folder
         self._renders = itertools.count()
+        self._room_bytes = 0
         self._ahead = 4 * (settings.workers or workers.cores())
-        self._pool = workers.Pool(settings.workers, 5000, draw.prepare_worker, [settings.worker_memory_mb])
+        self._pool = workers.Pool(settings.workers, 5000, draw.prepare_worker, settings.worker_memory_mb)
 
     def __enter__(self) -> Rasterizer:
         scratch.sweep(self.scratch)
         scratch.make(self.scratch)
+        self._room_bytes = shutil.disk_usage(self.scratch).free
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.close()
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        scratch.remove(self.scratch)
 
     def outlines(
         self, documents: Iterable[Document], known: Callable[[Document], Outline | None]
     ) -> Iterator[Outline]:
         """Yield each document's outline, in order, a few ahead; `known` spares opening a finished one."""
-        ahead: deque[tuple[Document, workers.Task | Outline]] = deque()
+        ahead: deque[tuple[Document, _Sizes | Outline]] = deque()
         for document in documents:
             ahead.append((document, self._begin_outline(document, known)))
             if len(ahead) > self._ahead:
@@ -80,32 +88,79 @@ class Rasterizer:
             yield self._end_outline(*ahead.popleft())
 
     def render(self, windows: Iterable[list[Chunk]]) -> Iterator[list[Chunk]]:
-        """Yield windows with their pages rendered, while the next window's pages are under way."""
+        """Yield windows with their pages rendered, while the next window's pages are under way.
+
+        A window without chunks asks for something: the scratch folder is full, and those that were yielded
+        before must be released. Raises ScratchError when the pages of one request do not fit into the folder,
+        or it cannot be written for another reason.
+        """
         ahead: deque[tuple[list[Chunk], list[_Run]]] = deque()
         for window in windows:
             ahead.append((window, self._begin_window(window)))
             if len(ahead) > 1:
-                yield self._end_window(*ahead.popleft())
+                yield from self._end_first(ahead)
         while ahead:
-            yield self._end_window(*ahead.popleft())
+            yield from self._end_first(ahead)
+
+    def room_bytes(self) -> int:
+        """Return how much the scratch folder could take when this run began."""
+        return self._room_bytes
 
     def release(self, window: Iterable[Chunk]) -> None:
         """Delete the images of a window that has been answered."""
         for chunk in window:
             for page in chunk.pages:
                 if page.image:
-                    page.image.unlink(missing_ok=True)
+                    _delete([page.image])
+
+    def _end_first(self, ahead: deque[tuple[list[Chunk], list[_Run]]]) -> Iterator[list[Chunk]]:
+        window, runs = ahead.popleft()
+        try:
+            rendered = self._end_window(window, runs)
+        except ScratchFull:
+            # Make room: what was drawn ahead is drawn again once this window has been answered.
+            for taken in (runs, *(other for _, other in ahead)):
+                self._take_back(taken)
+            yield from self._one_by_one(window)
+            for index, (waiting, _) in enumerate(ahead):
+                ahead[index] = (waiting, self._begin_window(waiting))
+        else:
+            yield rendered
+
+    def _one_by_one(self, window: list[Chunk]) -> Iterator[list[Chunk]]:
+        """Yield a window's chunks, each alone in the scratch folder."""
+        for chunk in window:
+            yield []
+            try:
+                rendered = self._end_window([chunk], self._begin_window([chunk]))
+            except ScratchFull as error:
+                need = sum(3 * page.width_px * page.height_px for page in chunk.pages) >> 20
+                raise self._scratch_error(
+                    f"has no room for the {len(chunk.pages)} pages of one request ({need + 1} MB);"
+                    " free space, choose another folder, or lower pack.max_images"
+                ) from error
+            yield rendered
+
+    def _take_back(self, runs: Iterable[_Run]) -> None:
+        """Delete what was drawn, or is being drawn, for a window that has to wait."""
+        for run in runs:
+            with contextlib.suppress(Exception):  # it will be drawn again, and fail again
+                run.future.result()
+            _delete(run.images)
+
+    def _scratch_error(self, what: str) -> ScratchError:
+        return ScratchError(f"raster.scratch={self.scratch.parent}: {what}")
 
     def _begin_outline(
         self, document: Document, known: Callable[[Document], Outline | None]
-    ) -> workers.Task | Outline:
+    ) -> _Sizes | Outline:
         if document.failure:
             return Outline(document, failure=document.failure)
         return known(document) or self._pool.schedule(
             draw.inspect, args=[self._job(document), self._geometry], timeout=self._settings.page_timeout_s
         )
 
-    def _end_outline(self, document: Document, outcome: workers.Task | Outline) -> Outline:
+    def _end_outline(self, document: Document, outcome: _Sizes | Outline) -> Outline:
         if isinstance(outcome, Outline):
             return outcome
         try:
@@ -151,14 +206,25 @@ class Rasterizer:
     def _end_run(self, run: _Run) -> list[Page]:
         try:
             outcomes = run.future.result()
+        except ScratchFull:
+            _delete(run.images)
+            raise
+        except ScratchError as error:
+            raise self._scratch_error(f"cannot be written ({error}); choose another folder") from error
         except Exception as error:
-            for image in run.images:  # drawn before the page that went wrong
-                image.unlink(missing_ok=True)
+            _delete(run.images)  # drawn before the page that went wrong
             if len(run.pages) == 1:
                 what = f"{run.pages[0].document.source}, page {run.pages[0].number}"
                 return [replace(run.pages[0], failure=self._failure(error, what))]
             # One page hung, crashed or took too much memory: each gets its own time and its own worker.
-            return [done for page in run.pages for done in self._end_run(self._begin_run([page]))]
+            done: list[Page] = []
+            try:
+                for page in run.pages:
+                    done += self._end_run(self._begin_run([page]))
+            except ScratchFull:
+                _delete(page.image for page in done if page.image)
+                raise
+            return done
         return list(map(_rendered, run.pages, run.images, outcomes))
 
     def _job(self, document: Document) -> draw.Job:
@@ -193,9 +259,16 @@ class Rasterizer:
         return Failure(Unreadable.code, f"{what}: {type(error).__name__}: {draw.first_line(error)}")
 
 
+def _delete(images: Iterable[Path]) -> None:
+    """Delete page images, as far as that can be done: the folder goes with the run."""
+    with contextlib.suppress(OSError):
+        for image in images:
+            store.remove(image)
+
+
 def _rendered(page: Page, image: Path, outcome: draw.Rendered | DocumentError) -> Page:
     if isinstance(outcome, DocumentError):
-        image.unlink(missing_ok=True)
+        _delete([image])
         return replace(page, failure=Failure(outcome.code, str(outcome)))
     return replace(
         page,

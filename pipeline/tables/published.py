@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.tables import columns, journal, wanted
+from pipeline import store
+from pipeline.tables import columns, wanted
 from pipeline.tables.wanted import Wanted
 
 _KEYS = {"answers": "answer_id", "documents": "source", "requests": "request_id"}
@@ -44,20 +45,25 @@ def write_aside(
     written = [pq.read_schema(file) for file in files]
     schema = pa.unify_schemas([columns.schema(name, field_kinds), *written]).remove_metadata()
     out = LeftOut()
-    with pq.ParquetWriter(journal.aside(target), schema, compression="zstd") as writer:
+    standing: dict[str, list[wanted.Place]] = {}
+    if name == "answers" and target.exists():
+        standing = asked.standing(pq.read_table(target, columns=wanted.key_columns(name)), complete)
+    with (
+        store.writing(store.aside(target)) as opened,
+        pq.ParquetWriter(opened, schema, compression="zstd") as writer,
+    ):
         for file, mask in zip(files, latest, strict=True):
-            for table, chosen in _sorted_out(name, file, mask, asked, complete):
+            for table, chosen in _sorted_out(name, file, mask, asked, complete, standing):
                 table = columns.conform(table, schema)
                 published, rest = table.filter(chosen), table.filter(pc.invert(chosen))
                 if name != "documents" and rest.num_rows:
                     out.rows.append(rest)
                 if name == "answers":
-                    published = asked.expand(published, schema)
+                    published = asked.expand(published, schema, standing)
                     if file == target:
                         out.reasons.update(map(asked.reason_to_leave, wanted.rows(rest)))
                 if published.num_rows:
                     writer.write_table(published, row_group_size=_BATCH_ROWS)
-    journal.sync(journal.aside(target))
     return out
 
 
@@ -83,7 +89,12 @@ def count(file: Path) -> int:
 
 
 def _sorted_out(
-    name: str, file: Path, latest: Sequence[bool], asked: Wanted, complete: bool
+    name: str,
+    file: Path,
+    latest: Sequence[bool],
+    asked: Wanted,
+    complete: bool,
+    standing: Container[str],
 ) -> Iterator[tuple[pa.Table, pa.Array]]:
     """Yield a file's newest rows in batches, with which of them are to be published."""
     start = 0
@@ -93,7 +104,10 @@ def _sorted_out(
         mask = pa.array(latest[start : start + table.num_rows], pa.bool_())
         start += table.num_rows
         table = table.filter(mask)
-        chosen = (asked.publishes(name, row, complete) for row in wanted.rows(table))
+        chosen = (
+            row.get("answer_id") in standing or asked.publishes(name, row, complete)
+            for row in wanted.rows(table)
+        )
         yield table, pa.array(list(chosen), pa.bool_())
 
 

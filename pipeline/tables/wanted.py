@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.records import Cell, Document, Subject
 from pipeline.tables.columns import Row
@@ -118,13 +119,35 @@ class Wanted:
         )
         return have == want
 
-    def expand(self, table: pa.Table, schema: pa.Schema) -> pa.Table:
-        """Repeat an answer under every name and question id that asks for it, with the current gold."""
+    def standing(self, table: pa.Table, complete: bool) -> dict[str, list[Place]]:
+        """Return the places of published answers that stay as they stand, where one answer has several.
+
+        Of an answer that stands under two names, only one row is read: the other would be lost. `table` has
+        the columns of `key_columns("answers")`.
+        """
+        counts = table["answer_id"].value_counts()
+        repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+        is_met = pa.array([each in self._places for each in table["answer_id"].to_pylist()], pa.bool_())
+        shared = table.filter(pc.or_(pc.is_in(table["answer_id"], repeated), is_met))
+        found: dict[str, list[Place]] = {}
+        places = zip(*(shared[name].to_pylist() for name in _PLACE), strict=True)
+        for row, place in zip(rows(shared), places, strict=True):
+            answer_id = str(row["answer_id"])
+            is_asked = answer_id in self._places and (complete or row["source"] in self._present)
+            if not is_asked and self.publishes("answers", row, complete):
+                found.setdefault(answer_id, []).append(place)
+        return found
+
+    def expand(self, table: pa.Table, schema: pa.Schema, standing: Mapping[str, Sequence[Place]]) -> pa.Table:
+        """Repeat an answer under every name and question id that asks for it, with the current gold.
+
+        `standing` are places that it keeps besides.
+        """
         indices: list[int] = []
         values: list[tuple[str | None, ...]] = []
         own = zip(*(table[name].to_pylist() for name in _PLACE), strict=True)
         for index, (answer_id, place) in enumerate(zip(table["answer_id"].to_pylist(), own, strict=True)):
-            for wanted in self._places.get(answer_id, [place]):
+            for wanted in [*self._places.get(answer_id, []), *standing.get(answer_id, [])] or [place]:
                 indices.append(index)
                 values.append(wanted)
         table = table.take(pa.array(indices, pa.int64()))
