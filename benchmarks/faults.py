@@ -1,4 +1,4 @@
-"""Let each file operation of a run fail, in each way, and check after each what is left: minutes, on one core.
+"""Let each file operation of a run fail, in each way, and check after each what is left. Takes minutes.
 
 python benchmarks/faults.py [--kinds full,error,kill,power] [--stride N]
 

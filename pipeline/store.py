@@ -72,7 +72,7 @@ disk = Disk()
 
 def aside(target: Path) -> Path:
     """Return where a file is written before it takes its place."""
-    # Readers of a folder of Parquet files skip names that start with _: a run may be killed before the rename.
+    # Readers of a folder of Parquet files skip names that start with _, such as a killed run leaves.
     return target.with_name(f"_{target.name}.aside")
 
 

@@ -7,6 +7,7 @@ import ctypes
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import pickle
 import resource
 import signal
 import sys
@@ -23,7 +24,7 @@ from typing import Generic, ParamSpec, TypeVar
 
 import pebble.pool.base_pool
 import pebble.pool.process
-from pebble import CONSTS, ProcessFuture, ProcessPool
+from pebble import CONSTS, ProcessExpired, ProcessFuture, ProcessPool
 
 from pipeline.errors import WorkersLost
 
@@ -40,8 +41,13 @@ CONSTS.channel_lock_timeout = 20
 for _module in (pebble.pool.process, pebble.pool.base_pool):
     _module.time = types.SimpleNamespace(time=time.monotonic, sleep=time.sleep)
 
-_LIVES = 5
+_LIVES = 6
 """Pools in a row that may break before a task of theirs is done."""
+_LOST = (
+    "worker processes die before they have done anything, several times in a row: what they printed says why,"
+    " or the system's log (out of memory? fewer of them need less: raster.workers, engine.workers)"
+)
+_START_S = 60.0
 _LOOK_S = 1.0
 """Seconds between looks at whether the pool that holds a task still lives."""
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP}
@@ -77,14 +83,23 @@ class Pool:
         """Start `function(*args)` in a worker, which has `timeout` seconds for it once it begins."""
         return Task(self, function, args, timeout)
 
+    def check(self) -> None:
+        """Raise WorkersLost unless a new pool can do the simplest of tasks."""
+        self._reopen()
+        try:
+            self._pool.schedule(_within, args=[_START_S, int], timeout=_START_S).result()
+        except (BrokenProcessPool, RuntimeError, ProcessExpired, TimeoutError) as error:
+            raise WorkersLost(_LOST) from error
+        self._lives = _LIVES
+
     def close(self) -> None:
         """End the workers, whatever they do."""
         self._pool.stop()
         self._pool.join()
 
     def _begin(
-        self, function: Callable[..., T], args: Sequence[object], timeout: float
-    ) -> tuple[ProcessPool, ProcessFuture[T]]:
+        self, function: Callable[..., object], args: Sequence[object], timeout: float
+    ) -> tuple[ProcessPool, ProcessFuture[bytes]]:
         bounded = [timeout, function, *args]
         while True:
             try:
@@ -95,11 +110,7 @@ class Pool:
     def _reopen(self) -> None:
         self._lives -= 1
         if self._lives < 0:
-            raise WorkersLost(
-                "worker processes die before they have done anything, several times in a row: what they"
-                " printed says why, or the system's log (out of memory? fewer of them need less:"
-                " raster.workers, engine.workers)"
-            )
+            raise WorkersLost(_LOST)
         self.close()
         self._pool = self._open()
 
@@ -193,18 +204,20 @@ class Task(Generic[T]):
     def result(self) -> T:
         """Return what the call returned, or raise what it raised.
 
-        Raises TimeoutError when it took longer than its time, ProcessExpired when its worker died, and
-        WorkersLost when no worker lives long enough to make any call.
+        Raises TimeoutError when it took longer than its time, ProcessExpired when its worker died, or the
+        whole pool each time, and WorkersLost when no worker lives long enough to make any call.
         """
-        while True:
+        for _ in range(_LIVES - 1):
             # A pool that breaks forgets the tasks that it had not looked at yet.
             while not self._future.done() and self._pool.active:
                 wait([self._future], _LOOK_S)
             if self._future.done() and not isinstance(self._future.exception(), BrokenProcessPool):
                 self._owner._lives = _LIVES
-                returned: T = self._future.result()
+                returned: T = pickle.loads(self._future.result())
                 return returned
             self._pool, self._future = self._owner._begin(*self._call)
+        self._owner.check()
+        raise ProcessExpired("takes the whole pool of workers with it", 1)
 
 
 def cores() -> int:
@@ -245,11 +258,22 @@ def _die_with_the_run() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _within(timeout: float, function: Callable[..., T], *args: object) -> T:
-    """Make a call with a limit on its processor time, which holds where nobody is left to end it."""
+def _within(timeout: float, function: Callable[..., object], *args: object) -> bytes:
+    """Make a call with a limit on its processor time, which holds where nobody is left to end it.
+
+    What it returns or raises crosses the processes as it is only when it can: what the run cannot take out of
+    its pipe would end the pool, and many libraries raise errors that cannot be made of their arguments again.
+    """
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     allowed = int(used + timeout * cores()) + 10
     with contextlib.suppress(ValueError, OSError):  # over a lower limit that is there already: that one holds
         resource.setrlimit(resource.RLIMIT_CPU, (allowed, hard))
-    return function(*args)
+    try:
+        return pickle.dumps(function(*args))
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            raise RuntimeError(f"{type(error).__name__}: {error}") from None
+        raise

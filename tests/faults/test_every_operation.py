@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 STRIDE = 33
-"""Faults between two that are tried here; `python benchmarks/faults.py` tries them all, which takes minutes."""
+"""Every how many-th fault is tried here: `python benchmarks/faults.py` tries them all, in minutes."""
 
 
 def commits() -> int:
