@@ -104,7 +104,7 @@ def write_text(target: Path, text: str, by: str = "") -> None:
     """Replace a file by another, whole; `by` tells writers apart that may do so at the same time."""
     written = aside(target.with_name(f"{target.name}.{by or os.getpid()}"))
     with writing(written) as file:
-        file.write(text.encode("utf-8"))
+        file.write(text.encode("utf-8", "backslashreplace"))  # names may hold bytes that are no text
     disk.rename(written, target)
 
 
@@ -112,7 +112,7 @@ def write_first(target: Path, text: str, by: str) -> None:
     """Write a file unless there is one: of many that do so at the same moment, the first decides."""
     written = aside(target.with_name(f"{target.name}.{by}"))
     with writing(written) as file:
-        file.write(text.encode("utf-8"))
+        file.write(text.encode("utf-8", "backslashreplace"))
     with contextlib.suppress(FileExistsError):
         disk.link(written, target)
     disk.unlink(written)
@@ -156,10 +156,10 @@ def disk_errors(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(
-            f"output={output}: cannot be written ({reason}); free space or choose another"
-        ) from error
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        is_limit = error.errno in (errno.EMFILE, errno.ENFILE)
+        remedy = "raise the limit (ulimit -n)" if is_limit else "free space or choose another"
+        raise OutputError(f"output={output}: cannot be written ({reason}); {remedy}") from error
 
 
 class _Raw(io.RawIOBase):

@@ -138,4 +138,4 @@ def _add_up(summary: Summary, attempts: Sequence[Attempt]) -> None:
     if attempts:
         begun = min(dt.datetime.fromisoformat(attempt.begun) for attempt in attempts)
         ended = max(dt.datetime.fromisoformat(attempt.ended) for attempt in attempts)
-        summary.seconds = (ended - begun).total_seconds()
+        summary.seconds = max(0.0, (ended - begun).total_seconds())  # clocks of several machines

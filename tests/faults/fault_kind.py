@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DocumentError
-from pipeline.reading import draw, raster, source
+from pipeline.reading import draw, kinds, raster, scratch, source
 from pipeline.reading.job import Geometry, Job, Rendered
+from pipeline.records import Words
 
 HEAD = b"pages "
 
@@ -85,8 +86,8 @@ def render_run(job: Job, wanted: list[tuple[int, int, int, str]]) -> object:
     for number, width_px, height_px, out in wanted:
         if made := obey(orders.get(str(number), "")):
             return made
-        draw.scratch.write_image(Path(out), width_px, height_px, b"\x80" * (3 * width_px * height_px))
-        outcomes.append(Rendered("", draw.Words(), False, False, False, 1.0, 0.0))
+        scratch.write_image(Path(out), width_px, height_px, b"\x80" * (3 * width_px * height_px))
+        outcomes.append(Rendered("", Words(), False, False, False, 1.0, 0.0))
     return outcomes
 
 
@@ -100,7 +101,7 @@ class _Draw:
 
 def register(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs of this process read `.fault` files, in its workers too."""
-    by_ending, recognise = source.by_ending, source.recognise
+    by_ending, recognise = kinds.by_ending, kinds.recognise
     monkeypatch.setattr(source, "by_ending", lambda path: _kind(path) or by_ending(path))
     monkeypatch.setattr(source, "recognise", lambda path: _kind(path) or recognise(path))
     monkeypatch.setattr(raster, "draw", _Draw)
