@@ -14,7 +14,8 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import context, popen_forkserver
@@ -237,6 +238,7 @@ def lower_limit(which: int, value: int) -> None:
 
 def _prepare(initializer: Callable[[], None] | None, memory_mb: int | None) -> None:
     _die_with_the_run()
+    warnings.simplefilter("ignore")  # of libraries about documents, which have rows to say what is wrong
     if initializer is not None:
         initializer()
     if memory_mb is not None:

@@ -61,7 +61,7 @@ def run(given: Sequence[str], before: str = "true", **environment: str) -> subpr
 
 
 def apart() -> list[str]:
-    """Return the command that gives another mounts of its own: users have the right in their own namespace."""
+    """Return the command that gives another mounts of its own: users may in a namespace of theirs."""
     return (
         ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
     )
