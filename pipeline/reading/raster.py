@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import itertools
 import logging
 import shutil
@@ -26,13 +25,12 @@ from pipeline.errors import (
     RenderTimeout,
     ScratchError,
     ScratchFull,
-    SettingsError,
     TooLarge,
     Unreadable,
     WorkersLost,
 )
-from pipeline.reading import draw, scratch
-from pipeline.records import Chunk, Document, Failure, Outline, Page, matches
+from pipeline.reading import draw, passwords, scratch
+from pipeline.records import Chunk, Document, Failure, Outline, Page
 
 log = logging.getLogger("pipeline")
 
@@ -56,7 +54,7 @@ class Rasterizer:
     def __init__(self, settings: RasterSettings, geometry: draw.Geometry, folder: Path) -> None:
         self._settings = settings
         self._geometry = geometry
-        self._passwords = _read_passwords(settings.passwords)
+        self._passwords = passwords.read(settings.passwords, settings.password)
         self.scratch = folder
         self._renders = itertools.count()
         self._room_bytes = 0
@@ -228,15 +226,11 @@ class Rasterizer:
         return list(map(_rendered, run.pages, run.images, outcomes))
 
     def _job(self, document: Document) -> draw.Job:
-        password = next(
-            (secret for pattern, secret in self._passwords if matches(document.source, pattern)),
-            self._settings.password,
-        )
         return draw.Job(
             str(document.path),
             document.source,
             document.kind,
-            password,
+            self._passwords.of(document.source),
             self._settings.max_megapixels * 1_000_000,
         )
 
@@ -281,16 +275,3 @@ def _rendered(page: Page, image: Path, outcome: draw.Rendered | DocumentError) -
         points_per_px=outcome.points_per_px,
         raster_seconds=outcome.seconds,
     )
-
-
-def _read_passwords(path: str | None) -> list[tuple[str, str]]:
-    if path is None:
-        return []
-    try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-        return [(row["document"], row["password"]) for row in rows]
-    except (OSError, KeyError) as error:
-        raise SettingsError(
-            f"raster.passwords={path}: needs the columns document and password ({error})"
-        ) from error
