@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--worst", type=int, default=20)
     parser.add_argument("--save", type=Path)
     given = parser.parse_args()
-    draw.prepare_worker(4096)
+    draw.prepare_worker()
     with tempfile.TemporaryDirectory() as scratch:
         found = [pair for folder in given.folders for pair in pages_of(folder, given.pages, Path(scratch))]
     shares = np.array([pair.difference for pair in found])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import re
 import struct
 import unicodedata
 from collections.abc import Iterable
@@ -32,6 +33,10 @@ class Failure:
 
     code: str
     message: str
+
+    def __post_init__(self) -> None:
+        # Tables travel further than the machine that made them, and its libraries like to name their files.
+        object.__setattr__(self, "message", without_folders(self.message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +350,15 @@ def matches(source: str, pattern: str) -> bool:
         unicodedata.normalize("NFC", pattern).removeprefix("./"),
     )
     return name == wanted or name.startswith(wanted.rstrip("/") + "/") or fnmatch.fnmatchcase(name, wanted)
+
+
+_QUOTED_PATH = re.compile(r"""(['"])/[^'"\n]*/([^'"\n/]*)\1""")
+_ABSOLUTE_PATH = re.compile(r"""(?<![^\s(=:'"])/(?:[^\s'"/]+/)+""")
+
+
+def without_folders(text: str) -> str:
+    """Leave of each absolute path in a text the last name."""
+    return _ABSOLUTE_PATH.sub("", _QUOTED_PATH.sub(r"\1\2\1", text))
 
 
 def joined_id(documents: Iterable[Document]) -> str:

@@ -16,8 +16,10 @@ from pipeline.command import (
     check_arguments,
     errors_end_in_a_line,
     fail,
+    ignore_signals,
     log_to,
     signals_raise,
+    speak_utf8,
     to_settings,
 )
 from pipeline.config import RunSettings
@@ -37,7 +39,7 @@ def execute(settings: RunSettings) -> Summary:
         try:
             run.record("running")
             chunks = run.agenda.chunks(run.agenda.outlines())
-            rendered = run.rasterizer.render(windows(chunks, run.exchange.room_tokens))
+            rendered = run.rasterizer.render(windows(chunks, run.room_tokens))
             for window in run.exchange.answered(rendered):
                 run.checkpoint(window)
                 run.rasterizer.release(window)
@@ -67,6 +69,7 @@ def plan(settings: RunSettings) -> str:
 
 def main() -> None:
     """Check the command line, then let Hydra compose it and run."""
+    speak_utf8()
     # Hydra makes its output folder first and shows a trace for mistakes: checked before, one line is enough.
     if not set(sys.argv[1:]) & {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"}:
         with errors_end_in_a_line():
@@ -86,6 +89,7 @@ def _run(config: DictConfig) -> None:
         try:
             summary = execute(settings)
         except Interrupted as signalled:
+            ignore_signals()
             print(
                 f"interrupted by {signalled}: finished work is saved; run again to continue", file=sys.stderr
             )

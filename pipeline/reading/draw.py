@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import resource
 import sys
 import time
 import traceback
@@ -14,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import DocumentError, Interrupted, PipelineError, TooLarge
-from pipeline.reading import images, layer, marks, opening, pages, second_renderer, svg
+from pipeline.reading import images, layer, marks, opening, pages, scratch, second_renderer, svg
 from pipeline.reading.job import Geometry as Geometry
 from pipeline.reading.job import Job as Job
 from pipeline.reading.job import Measured, Sheet
@@ -24,8 +22,8 @@ from pipeline.reading.sheets import PAGE_PT, sheets
 from pipeline.records import Words
 
 
-def prepare_worker(worker_memory_mb: int) -> None:
-    """Make this process one that only draws, with a limit on its memory."""
+def prepare_worker() -> None:
+    """Make this process one that only draws."""
     # PyMuPDF would load the models of its layout analysis, where that is installed: half of a worker's start.
     sys.modules.setdefault("pymupdf.layout", None)  # type: ignore[arg-type]
     import pymupdf
@@ -40,9 +38,6 @@ def prepare_worker(worker_memory_mb: int) -> None:
     pymupdf.TOOLS.unset_quad_corrections(True)
     # Viewers draw hairlines a pixel wide; at their true width they fade away on pages as small as ours.
     pymupdf.TOOLS.set_graphics_min_line_width(1.0)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    limit = used + (worker_memory_mb << 20)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def inspect(job: Job, geometry: Geometry) -> Measured:
@@ -134,11 +129,11 @@ def _render(job: Job, sheet: Sheet, out: str) -> Rendered:
 def _rendered(job: Job, changed_ns: int, sheet: Sheet, out: str) -> Rendered:
     if job.kind in images.KINDS:
         image = images.decode(job, sheet)
-        _write(out, sheet, image.tobytes())
+        scratch.write_image(Path(out), sheet.width_px, sheet.height_px, image.tobytes())
         blank, faint = marks.look(image)
         return Rendered("", Words(), False, blank, faint, False, 1.0)
     picture = pages.draw(job, changed_ns, sheet)
-    _write(out, sheet, picture.samples)
+    scratch.write_image(Path(out), sheet.width_px, sheet.height_px, picture.samples)
     found, samples = picture.layer, memoryview(picture.samples)
     return Rendered(
         text=found.text,
@@ -149,11 +144,3 @@ def _rendered(job: Job, changed_ns: int, sheet: Sheet, out: str) -> Rendered:
         damaged=picture.damaged,
         points_per_px=1 / picture.scale[0],
     )
-
-
-def _write(out: str, sheet: Sheet, samples: bytes | memoryview) -> None:
-    """Write an image that only this user can read, whatever the umask."""
-    with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(b"P6 %d %d 255\n" % (sheet.width_px, sheet.height_px))
-        file.write(samples)

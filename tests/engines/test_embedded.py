@@ -16,13 +16,14 @@ from pipeline.engines.embedded import extract, reader
 from pipeline.engines.embedded.engine import EmbeddedEngine
 from pipeline.engines.embedded.lines import Line
 from pipeline.engines.embedded.passages import Passage, cut, question_terms, tokens
-from pipeline.engines.embedded.ranking import Ranked, confidence, count, rank
+from pipeline.engines.embedded.ranking import Index, Ranked, confidence
 from pipeline.reading.language import detect_language
 from pipeline.records import Cell, Completion, Document, Json, Page, Question, Request, Subject
 
 
 def best(question: str, passages: list[Passage]) -> list[Ranked]:
-    return rank(question, passages, count(question, passages))
+    index = Index(passages)
+    return index.rank(question, index.count(question))
 
 
 @pytest.mark.parametrize(

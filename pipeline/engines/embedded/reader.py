@@ -32,8 +32,8 @@ class Reader:
         """`as_markdown`: lay out text layers, for transcriptions."""
         self._as_markdown = as_markdown
         self._timeout_s = settings.page_timeout_s
-        self._pool = workers.Pool(settings.workers, _PAGES_PER_WORKER)
-        self._tasks: dict[_PageId, workers.Task] = {}
+        self._pool = workers.Pool(settings.workers, _PAGES_PER_WORKER, memory_mb=settings.worker_memory_mb)
+        self._tasks: dict[_PageId, workers.Task[list[Line]]] = {}
         self._read: OrderedDict[_PageId, list[Line] | Exception] = OrderedDict()
 
     def close(self) -> None:
@@ -76,7 +76,7 @@ class Reader:
         # A part of a page cannot be laid out: its text layer is as good as it gets.
         return not has_usable_layer(page) or (self._as_markdown and page.part is None)
 
-    def _result(self, page: Page, task: workers.Task) -> list[Line] | Exception:
+    def _result(self, page: Page, task: workers.Task[list[Line]]) -> list[Line] | Exception:
         try:
             lines: list[Line] = [in_points(line, page.points_per_px) for line in task.result()]
         except WorkersLost:
