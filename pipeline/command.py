@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import io
 import logging
 import os
 import re
+import resource
 import signal
 import sys
 import tempfile
@@ -32,6 +34,12 @@ from pipeline.errors import Interrupted, PipelineError, SettingsError
 CONF = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if p.is_dir())
 
 
+log = logging.getLogger("pipeline")
+
+_FIRST_BYTES = 1 << 16
+"""More than Hydra's record of a run takes, which is written before anything else."""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+_LEAST_MEMORY_MB, _LEAST_FILES = 2048, 128
 EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 75
 
 
@@ -79,15 +87,32 @@ def _check_values(settings: RunSettings) -> None:
         )
     if not (Path(settings.input).exists() or re.search(r"[*?\[]", settings.input)):
         raise SettingsError(f"input={settings.input}: there is no such file or folder; check the path")
+    _check_limits()
     _check_writable(Path(settings.output))
+
+
+def _check_limits() -> None:
+    """Raise SettingsError under limits with which libraries crash rather than say what they lack."""
+    memory, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if memory != resource.RLIM_INFINITY and memory < _LEAST_MEMORY_MB << 20:
+        raise SettingsError(
+            f"this shell allows {memory >> 20} MB of address space (ulimit -v), and a run takes"
+            f" {_LEAST_MEMORY_MB} MB; raise it"
+        )
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < _LEAST_FILES:
+        raise SettingsError(f"this shell allows {most} open files (ulimit -n); a run needs {_LEAST_FILES}")
+    if files < _LEAST_FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_LEAST_FILES, most))
 
 
 def _check_writable(output: Path) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
         # Tried, not asked: permission bits say little on network file systems and nothing to root.
-        with tempfile.TemporaryFile(dir=output):
-            pass
+        with tempfile.TemporaryFile(dir=output) as file:
+            file.write(bytes(_FIRST_BYTES))  # a full disk gives names, and no room
+            file.flush()
     except OSError as error:
         raise SettingsError(
             f"output={output}: cannot be written ({error.strerror}); choose another folder"
@@ -238,64 +263,102 @@ def fail(error: Exception) -> NoReturn:
 
 @contextlib.contextmanager
 def errors_end_in_a_line() -> Iterator[None]:
-    """Turn an error that the pipeline raises on purpose into one line on stderr and exit 1."""
+    """Turn whatever ends the command into one line on stderr and exit 1; the log has the rest."""
     try:
         yield
     except PipelineError as error:
         fail(error)
+    except Exception as error:
+        log.debug("what ended the run", exc_info=True)
+        fail(PipelineError(_unforeseen(error)))
+
+
+def _unforeseen(error: Exception) -> str:
+    """Say what nothing in the pipeline has met and named: the limits of the machine, most often."""
+    said = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, MemoryError) or "Cannot allocate memory" in said or "failed to map segment" in said:
+        return "there is not enough memory for the run itself; look at ulimit -v, or at what else runs here"
+    if isinstance(error, OSError) and error.errno:
+        return f"the system refuses what the run needs ({os.strerror(error.errno)}); look at ulimit -a"
+    if isinstance(error, ImportError):
+        return f"{said}; a package is missing or damaged: install docbatch again"
+    return f"{type(error).__name__}: {said}; no one has met this before: please report it, with run.log"
 
 
 @contextlib.contextmanager
 def signals_raise() -> Iterator[None]:
-    """Turn the first SIGTERM, SIGINT or SIGUSR1 into Interrupted; ignore further ones while work is saved.
+    """Turn the first SIGTERM, SIGINT, SIGHUP or SIGUSR1 into Interrupted; ignore others while work is saved.
 
-    In a thread that is not the main one signals are left as they are: only that one may handle them.
+    What whoever started the run had it ignore (nohup does so, and shells in the background) stays ignored. In
+    a thread that is not the main one signals are left as they are: only that one may handle them.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    names = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-    before = {name: signal.getsignal(name) for name in names}
+    before = {name: old for name in _SIGNALS if (old := signal.getsignal(name)) is not signal.SIG_IGN}
     owner = os.getpid()
 
     def stop(number: int, frame: FrameType | None) -> None:
         # A second signal, as impatient people and schedulers send, would end the saving of what is finished.
-        for name in names:
-            signal.signal(name, signal.SIG_IGN)
+        ignore_signals()
         # A forked worker inherits the handler, and must not raise Interrupted in the middle of its own work.
         if os.getpid() == owner:
             raise Interrupted(signal.Signals(number).name)
 
-    for name in names:
+    for name in before:
         signal.signal(name, stop)
     try:
         yield
     finally:
         for name, handler in before.items():
             # Somebody else's handler, set meanwhile, stays.
-            if signal.getsignal(name) is stop:
+            if signal.getsignal(name) in (stop, signal.SIG_IGN):
                 signal.signal(name, handler)
+
+
+def ignore_signals() -> None:
+    """Let nothing more disturb a command that is about to end with a status of its own."""
+    for name in _SIGNALS:
+        signal.signal(name, signal.SIG_IGN)
+
+
+def speak_utf8() -> None:
+    """Begin again in Python's UTF-8 mode under a locale in which names and questions are read wrongly."""
+    if sys.getfilesystemencoding() != "utf-8":
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, "PYTHONUTF8": "1"})
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names may hold bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def log_to(folder: Path) -> None:
     """Log to the run's folder in full and to stderr what matters."""
-    logger = logging.getLogger("pipeline")
-    logger.setLevel(logging.INFO)
-    logger.handlers = [_file_handler(folder), logging.StreamHandler()]
+    log.setLevel(logging.DEBUG)
+    # A log on a full disk must not add to the lines on stderr: what is wrong is said once, by the run.
+    logging.raiseExceptions = False
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.INFO)
+    terminal.setFormatter(_WithoutTrace())
+    log.handlers = [_file_handler(folder), terminal]
+
+
+class _WithoutTrace(logging.Formatter):
+    """One line for each message: whoever wants to see where an error came from looks into the log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return record.getMessage()
 
 
 @contextlib.contextmanager
 def logged_to(folder: Path) -> Iterator[None]:
     """Log to a run's folder for a while, and leave what the caller does with log records as it is."""
-    logger, handler = logging.getLogger("pipeline"), _file_handler(folder)
-    before = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(min(logging.INFO, before) if before else logging.INFO)
+    handler, before = _file_handler(folder), log.level
+    log.addHandler(handler)
+    log.setLevel(min(logging.INFO, before) if before else logging.INFO)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)
+        log.removeHandler(handler)
+        log.setLevel(before)
         handler.close()
 
 

@@ -102,6 +102,8 @@ class TaskSettings:
 class EmbeddedSettings:
     workers: int
     page_timeout_s: float
+    worker_memory_mb: int
+    """Address space a worker may use beyond what it has after start-up."""
     window_tokens: int
     passage_chars: int
 

@@ -5,6 +5,8 @@ PipelineError
 ├── OutputError            the output cannot be used: locked, full, of another layout (exit 1)
 ├── EngineLost             the engine is gone for good (exit 1, finished work is saved)
 ├── WorkersLost            no worker process lives (exit 1, finished work is saved)
+├── ScratchError           page images cannot pass through their folder (exit 1, finished work is saved)
+│   └── ScratchFull        there is no room now: once pages are released there may be
 └── DocumentError          concerns one document or page: becomes a row with `code`
     ├── Encrypted  Corrupt  Empty  Unsupported  TooLarge  Unreadable
     └── RenderTimeout  RenderCrashed
@@ -30,6 +32,14 @@ class EngineLost(PipelineError):
 
 class WorkersLost(PipelineError):
     """No worker process can do anything any more; the message says why."""
+
+
+class ScratchError(PipelineError):
+    """The folder that page images pass through cannot be used; the message says why."""
+
+
+class ScratchFull(ScratchError):
+    """The folder has no room for a page image until others are released."""
 
 
 class DocumentError(PipelineError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import re
 import struct
 import unicodedata
 from collections.abc import Iterable
@@ -33,6 +34,10 @@ class Failure:
     code: str
     message: str
 
+    def __post_init__(self) -> None:
+        # Tables travel further than the machine that made them, and its libraries like to name their files.
+        object.__setattr__(self, "message", without_folders(self.message))
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -47,6 +52,8 @@ class Document:
     """SHA-256 of the bytes; empty when they could not be read."""
     duplicate_of: str | None = None
     failure: Failure | None = None
+    changed_ns: int = 0
+    """When it was last changed, as it was hashed; 0 where that is not known."""
 
 
 class Box(NamedTuple):
@@ -54,6 +61,15 @@ class Box(NamedTuple):
 
     page: int
     """The page's number as evidence gives it (`Page.ordinal`)."""
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+class Part(NamedTuple):
+    """A rectangle of a page, its corners as shares of the page's width and height from the top left."""
+
     x0: float
     y0: float
     x1: float
@@ -100,8 +116,14 @@ class Page:
     """Points of the page to a pixel of its image; 1 for image files, whose points are these pixels."""
     faint: bool = False
     """Blank to the eye, but there are marks: the answer must be looked at."""
+    damaged: bool = False
+    """Something on it could not be decoded and is missing or wrong: the answer must be looked at."""
     raster_seconds: float = 0.0
     failure: Failure | None = None
+    sheet: int = 0
+    """The page of the file that it shows, 1-based; `number`, but for files with pages that are cut."""
+    part: Part | None = None
+    """Which part of that page; None for all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +133,8 @@ class Outline:
     document: Document
     pages: tuple[Page, ...] = ()
     failure: Failure | None = None
+    is_repaired: bool | None = None
+    """The file's structure was damaged and was rebuilt; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,12 +275,17 @@ class DocumentRow:
     languages: tuple[str, ...] = ()
     duplicate_of: str | None = None
     raster_seconds: float = 0.0
+    is_repaired: bool | None = None
+    damaged_pages: int | None = None
 
     @classmethod
-    def of(cls, document: Document, pages: int | None, failure: Failure | None) -> DocumentRow:
+    def of(cls, outline: Outline) -> DocumentRow:
         """Return the row of a document of which no page was looked at yet."""
+        document, pages = outline.document, len(outline.pages) or None
         row = cls(document.source, document.document_id, document.kind, document.bytes, pages, "ok")
-        return replace(row.failed(failure), duplicate_of=document.duplicate_of)
+        return replace(
+            row.failed(outline.failure), duplicate_of=document.duplicate_of, is_repaired=outline.is_repaired
+        )
 
     def failed(self, failure: Failure | None) -> DocumentRow:
         """Return the row with the first failure that was met, which says what is wrong with the document."""
@@ -321,6 +350,15 @@ def matches(source: str, pattern: str) -> bool:
         unicodedata.normalize("NFC", pattern).removeprefix("./"),
     )
     return name == wanted or name.startswith(wanted.rstrip("/") + "/") or fnmatch.fnmatchcase(name, wanted)
+
+
+_QUOTED_PATH = re.compile(r"""(['"])/[^'"\n]*/([^'"\n/]*)\1""")
+_ABSOLUTE_PATH = re.compile(r"""(?<![^\s(=:'"])/(?:[^\s'"/]+/)+""")
+
+
+def without_folders(text: str) -> str:
+    """Leave of each absolute path in a text the last name."""
+    return _ABSOLUTE_PATH.sub("", _QUOTED_PATH.sub(r"\1\2\1", text))
 
 
 def joined_id(documents: Iterable[Document]) -> str:

@@ -17,8 +17,10 @@ from pipeline.command import (
     check_arguments,
     errors_end_in_a_line,
     fail,
+    ignore_signals,
     log_to,
     signals_raise,
+    speak_utf8,
     to_settings,
     with_input,
 )
@@ -39,7 +41,7 @@ def execute(settings: RunSettings) -> Summary:
         try:
             run.record("running")
             chunks = run.agenda.chunks(run.agenda.outlines())
-            rendered = run.rasterizer.render(windows(chunks, run.exchange.room_tokens))
+            rendered = run.rasterizer.render(windows(chunks, run.room_tokens))
             for window in run.exchange.answered(rendered):
                 run.checkpoint(window)
                 run.rasterizer.release(window)
@@ -79,6 +81,7 @@ docbatch run charts/ task=chart model.path=/models/pixtral-large engine.quantiza
 
 def main() -> None:
     """Check the command line, then let Hydra compose it and run."""
+    speak_utf8()
     usage.print_if_asked(usage.of_run(SUMMARY, EXAMPLES))
     with errors_end_in_a_line():
         sys.argv[1:] = with_input(sys.argv[1:])
@@ -101,6 +104,7 @@ def _run(config: DictConfig) -> None:
         try:
             summary = execute(settings)
         except Interrupted as signalled:
+            ignore_signals()
             print(
                 f"interrupted by {signalled}: finished work is saved; run again to continue", file=sys.stderr
             )

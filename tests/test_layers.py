@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pipeline"
 SPINE = {"records", "config", "errors"}
-GROUND = {"workers", "slurm", "owner"}
+GROUND = {"workers", "slurm", "owner", "store"}
 STAGES = {"reading", "asking", "engines", "answering", "tables"}
 MAY_IMPORT: dict[str, set[str]] = {
     **{module: SPINE for module in SPINE},
@@ -29,6 +29,10 @@ COMMANDS = {"run", "status", "publish", "report", "check", "fetch", "api", "plan
 EVERYTHING = {*MAY_IMPORT, "run"}
 HOMES = {
     "pymupdf": {"reading"},
+    "pypdfium2": {"reading.second_renderer"},
+    "font_roboto": {"reading.svg"},
+    "resvg_py": {"reading.svg"},
+    "pillow_heif": {"reading.images"},
     "pymupdf4llm": {"engines.embedded"},
     "mistral_common": {"asking.tokens"},
     "pyarrow": {"tables", "sharding.shards"},

@@ -76,13 +76,13 @@ def test_a_pool_closed_while_its_workers_start_prints_nothing(tmp_path: Path) ->
     # In a process of its own: workers print to where the one printed that first opened a pool.
     script = tmp_path / "script.py"
     script.write_text(
-        "import itertools, time\n"
+        "import functools, itertools, time\n"
         "from pipeline import workers\n"
         "late = itertools.count()\n"
         "class OneAfterTheOther:\n"
         "    def __reduce__(self): return time.sleep, (0.01 * next(late),)\n"
         "if __name__ == '__main__':\n"
-        "    pool = workers.Pool(24, 100, repr, [OneAfterTheOther()])\n"
+        "    pool = workers.Pool(24, 100, functools.partial(repr, OneAfterTheOther()))\n"
         "    pool.schedule(int, ['1'], timeout=60)\n"
         "    pool.close()\n"
         "    time.sleep(0.5)\n"

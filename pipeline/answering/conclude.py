@@ -30,7 +30,7 @@ class Conclusion:
             return _failed(answer, pending.failures[0])
         # Nothing was asked, for there is nothing to see: an answer of null, unless there are faint marks.
         if completion.finish_reason == "blank":
-            return replace(answer, status="ok", needs_review=bool(pending.faint))
+            return replace(answer, status="ok", needs_review=bool(pending.doubtful))
         fault = self.fault(cell, completion)
         reply = fault or self.reader.read(completion.text, ordinals(cell.subject.pages))
         if isinstance(reply, Problem):
@@ -78,7 +78,7 @@ class Conclusion:
             evidence_boxes=evidence.boxes,
         )
         unproven = self._lacks_evidence(reply, pending)
-        review = needs_review(answer, pending.faint, self.review_below)
+        review = needs_review(answer, pending.doubtful, self.review_below)
         return replace(answer, needs_review=self.review_all or unproven or review)
 
     def _lacks_evidence(self, reply: Reply, pending: Pending) -> bool:

@@ -49,7 +49,7 @@ class Pending:
     """Pages with their texts: of a long document those alone that its parts cite, with their neighbours."""
     covered: set[int] = field(default_factory=set)
     """All pages whose text is known to be what they show."""
-    faint: set[int] = field(default_factory=set)
+    doubtful: set[int] = field(default_factory=set)
     pages_read: int = 0
     failures: list[Failure] = field(default_factory=list)
     spent: Spent = field(default_factory=Spent)
@@ -75,9 +75,13 @@ class Pending:
         if request.pages:
             self.failures += [_without(page.failure) for page in request.left_out if page.failure]
         # What a truly blank page shows is known too: nothing.
-        known = (page for page in request.pages if page.text_covers or (page.blank and not page.faint))
-        self.covered |= {page.ordinal for page in known}
-        self.faint |= {page.ordinal for page in request.pages if page.faint}
+        doubtful = {page.ordinal for page in request.pages if page.faint or page.damaged}
+        self.covered |= {
+            page.ordinal
+            for page in request.pages
+            if page.text_covers or (page.blank and page.ordinal not in doubtful)
+        }
+        self.doubtful |= doubtful
         # For the same reason texts of pages are kept only where a quote can lie.
         kept = request.pages if request.siblings == 1 else _cited(request.pages, completion.text)
         self.pages.update((page.ordinal, page) for page in kept)

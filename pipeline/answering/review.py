@@ -10,8 +10,11 @@ _LOST = "\ufffd"
 """Stands for characters that could not be read or written."""
 
 
-def needs_review(answer: Answer, faint: Set[int], review_below: float) -> bool:
-    """Tell whether an answer must not be taken as it is; `faint` are its pages with hardly visible marks."""
+def needs_review(answer: Answer, doubtful: Set[int], review_below: float) -> bool:
+    """Tell whether an answer must not be taken as it is.
+
+    `doubtful` are its pages with hardly visible marks, and those of which something could not be decoded.
+    """
     return (
         # Each of these alone has let wrong answers through as "ok": one is enough.
         answer.confidence is None
@@ -22,7 +25,7 @@ def needs_review(answer: Answer, faint: Set[int], review_below: float) -> bool:
         or (answer.fields is not None and _says_nothing(answer.fields))
         or any(_LOST in text for text in (answer.answer or "", answer.evidence_quote or ""))
         or _holds_lost(answer.fields)
-        or bool(faint & set(answer.evidence_pages) if answer.evidence_pages else faint)
+        or bool(doubtful & set(answer.evidence_pages) if answer.evidence_pages else doubtful)
     )
 
 

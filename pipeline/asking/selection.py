@@ -31,11 +31,12 @@ class Selection:
         self._any: list[int] = []
         self._exact: dict[str, list[int]] = defaultdict(list)
         self._folders: dict[str, list[int]] = defaultdict(list)
-        self._globs: dict[str, list[tuple[int, int, re.Pattern[str]]]] = defaultdict(list)
+        self._globs: dict[tuple[str, str], list[tuple[int, int, re.Pattern[str]]]] = defaultdict(list)
+        """By the letters before the first sign with a meaning, and those after the last."""
         for index, question in enumerate(self._questions):
             self._add(index, question.document)
         # Globs are found by the letters before their first wildcard: thousands cost a lookup for each length.
-        self._prefix_lengths = sorted({len(prefix) for prefix in self._globs})
+        self._fixed_lengths = sorted({(len(first), len(last)) for first, last in self._globs})
         self._of_any = self._most_specific([])
 
     def _add(self, index: int, pattern: str) -> None:
@@ -48,7 +49,9 @@ class Selection:
         if magic := _MAGIC.search(wanted):
             literal = len(_WILD.sub("", wanted))
             compiled = re.compile(fnmatch.translate(wanted))
-            self._globs[wanted[: magic.start()]].append((index, literal, compiled))
+            last = wanted[max(wanted.rfind(sign) for sign in "*?]") + 1 :]
+            ends = wanted[: magic.start()], last if "[" not in last else ""
+            self._globs[ends].append((index, literal, compiled))
 
     def of(self, source: str) -> tuple[Question, ...]:
         """Return the questions of a document, in their order; of several with one id, the most specific."""
@@ -79,7 +82,9 @@ class Selection:
         for slash in (at for at, character in enumerate(name) if character == "/"):
             # The deeper folder says more.
             yield from ((index, (_FOLDER, slash)) for index in self._folders.get(name[:slash], ()))
-        for length in self._prefix_lengths:
-            for index, literal, pattern in self._globs.get(name[:length], ()) if length <= len(name) else ():
+        for first, last in self._fixed_lengths:
+            if first + last > len(name):
+                continue
+            for index, literal, pattern in self._globs.get((name[:first], name[len(name) - last :]), ()):
                 if pattern.match(name):
                     yield index, (_GLOB, literal)

@@ -7,6 +7,7 @@ import datetime as dt
 import importlib.metadata
 import os
 import sys
+import time
 import uuid
 
 from pipeline.config import ModelSettings, RunSettings
@@ -23,6 +24,7 @@ class Account:
         """`engine` and `model` are the columns of that name: who answers, and whose words they are."""
         self.run_id = uuid.uuid4().hex
         self.begun = dt.datetime.now(dt.UTC)
+        self._begun = time.monotonic()
         self.summary = Summary()
         self.engine, self.model, self.settings_hash = engine, model, settings_hash
         self._settings = settings
@@ -39,7 +41,8 @@ class Account:
     ) -> RunRecord:
         """Return the run's record in a state; `before` is that of the last run on the same shard."""
         now = dt.datetime.now(dt.UTC)
-        self.summary.seconds = (now - self.begun).total_seconds()
+        # Not by the dates, which jump when somebody sets the clock.
+        self.summary.seconds = time.monotonic() - self._begun
         # Attempts at another plan say nothing about this one.
         is_same_plan = before is not None and plan_id is not None and before.plan_id == plan_id
         return RunRecord(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pipeline.asking import pack
 from pipeline.asking.writer import Writer
@@ -30,7 +30,6 @@ class Agenda:
     rasterizer: Rasterizer
     ledger: Ledger
     progress: Progress
-    _asked: set[str] = field(default_factory=set)
 
     def outlines(self) -> Iterator[Outline]:
         """Yield the outline of every input, in order."""
@@ -82,11 +81,7 @@ class Agenda:
 
     def _is_new(self, cell: Cell) -> bool:
         """Note that a cell is wanted, and tell whether it must be asked: once, whatever asks for it."""
-        self.tables.wanted.want(cell)
-        if cell.answer_id in self._asked or self._is_finished(cell):
-            return False
-        self._asked.add(cell.answer_id)
-        return True
+        return self.tables.wanted.want(cell) and not self._is_finished(cell)
 
     def _is_finished(self, cell: Cell) -> bool:
         return self.tables.known.is_finished(cell, self.settings.retry_errors)

@@ -54,9 +54,11 @@ class Exchange:
         """
         held: deque[tuple[int, Window]] = deque()
         for number, window in enumerate(windows):
-            self._ask(window, number)
-            held.append((number, window))
-            if len(held) > self.engine.windows_ahead:
+            if window:
+                self._ask(window, number)
+                held.append((number, window))
+            # A window without chunks: there is no room for pages until those of all before it are released.
+            while len(held) > (self.engine.windows_ahead if window else 0):
                 self._wait_for(held[0][0])
                 yield held.popleft()[1]
         for number, window in held:

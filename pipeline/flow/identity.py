@@ -21,7 +21,7 @@ from pipeline.records import Question, Request, Subject, fingerprint
 
 DERIVATION = 1
 """Raised when the code makes other answers of the same replies: they are then made again, without asking."""
-DRAWING = 1
+DRAWING = 2
 """Raised when the code draws other pixels of the same page: questions about it are then asked again."""
 
 
@@ -67,6 +67,7 @@ EFFECTS: dict[str, Effect] = {
     "engine.review_below": _DERIVES, "engine.repair_attempts": _DERIVES,
     "engine.embedded.passage_chars": _ASKS,
     "engine.embedded.workers": _NEITHER, "engine.embedded.page_timeout_s": _NEITHER,
+    "engine.embedded.worker_memory_mb": _NEITHER,
     "engine.embedded.window_tokens": _NEITHER,
     # Numbers and sampling of the model. Layouts round differently, no more than batches of other sizes do.
     "engine.vllm.quantization": _ASKS, "engine.vllm.args": _ASKS, "engine.vllm.repetition_tokens": _ASKS,

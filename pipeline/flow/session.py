@@ -76,6 +76,12 @@ class Session:
         """The counts of this run."""
         return self.account.summary
 
+    def room_tokens(self) -> int:
+        """Return the prompt tokens that a window may have: the engine and the scratch folder hold several."""
+        windows_held = 2 + self.exchange.engine.windows_ahead  # one more is drawn while one is answered
+        token_bytes = 3 * self.settings.model.image_patch_px**2
+        return min(self.exchange.room_tokens(), self.rasterizer.room_bytes() // (windows_held * token_bytes))
+
     def checkpoint(self, window: Window) -> None:
         """Journal what is finished when a window is, and note how far the run is."""
         self.exchange.progress.add_window(window)

@@ -2,168 +2,145 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import resource
-import stat
+import contextlib
+import logging
 import sys
 import time
+import traceback
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import Corrupt, DocumentError, Empty, Encrypted, Unreadable
-from pipeline.reading import images, layer, marks, pagetree
+from pipeline.errors import DocumentError, Interrupted, PipelineError, TooLarge
+from pipeline.reading import images, layer, marks, opening, pages, scratch, second_renderer, svg
 from pipeline.reading.job import Geometry as Geometry
 from pipeline.reading.job import Job as Job
+from pipeline.reading.job import Measured, Sheet
 from pipeline.reading.job import Rendered as Rendered
 from pipeline.reading.job import first_line as first_line
+from pipeline.reading.sheets import PAGE_PT, sheets
 from pipeline.records import Words
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
-
-def prepare_worker(worker_memory_mb: int) -> None:
-    """Make this process one that only draws, with a limit on its memory."""
+def prepare_worker() -> None:
+    """Make this process one that only draws."""
     # PyMuPDF would load the models of its layout analysis, where that is installed: half of a worker's start.
     sys.modules.setdefault("pymupdf.layout", None)  # type: ignore[arg-type]
-    _mupdf().TOOLS.mupdf_display_errors(False)
-    _mupdf().TOOLS.mupdf_display_warnings(False)
-    # Words have MuPDF's own boxes: corrected ones take twice the time.
-    _mupdf().TOOLS.unset_quad_corrections(True)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    limit = used + (worker_memory_mb << 20)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-
-
-def _mupdf() -> Any:
     import pymupdf
 
-    return pymupdf
+    # What libraries say of a file goes into its row; printed, it would pass for this program's words.
+    warnings.simplefilter("ignore")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    # MuPDF's warnings are read page by page (damage.py).
+    pymupdf.TOOLS.mupdf_display_errors(False)
+    pymupdf.TOOLS.mupdf_display_warnings(False)
+    # Words have MuPDF's own boxes: corrected ones take twice the time.
+    pymupdf.TOOLS.unset_quad_corrections(True)
+    # Viewers draw hairlines a pixel wide; at their true width they fade away on pages as small as ours.
+    pymupdf.TOOLS.set_graphics_min_line_width(1.0)
 
 
-def inspect(job: Job, geometry: Geometry) -> list[tuple[int, int]]:
-    """Return the size in pixels that each page will have."""
-    changed_ns = _changed_ns(job)
-    if job.kind in images.IMAGE_KINDS:
-        return images.sizes(job, geometry)
-    document = _open(job, changed_ns)
-    return [_size(job, document, index, geometry) for index in range(document.page_count)]
+def inspect(job: Job, geometry: Geometry) -> Measured:
+    """Return the images that a document will have, with their sizes."""
+    # One guard around all that is met of a file: what is raised behind it costs its own row.
+    with _errors_as_text():
+        return _inspected(job, geometry)
 
 
-def _size(job: Job, document: Any, index: int, geometry: Geometry) -> tuple[int, int]:
-    mupdf = _mupdf()
+def _inspected(job: Job, geometry: Geometry) -> Measured:
+    changed_ns = opening.changed_ns(job)
+    if job.kind in images.KINDS:
+        return Measured(images.sheets_of(job, geometry))
+    if job.kind == "svg":
+        return Measured(svg.sheets_of(job, geometry))
+    found = opening.opened(job, changed_ns)
+    return Measured(
+        [
+            sheet
+            for index in range(found.document.page_count)
+            for sheet in _sheets(job, found, index, geometry)
+        ],
+        found.is_repaired if found.document.is_pdf else None,
+    )
+
+
+def _sheets(job: Job, found: opening.Opened, index: int, geometry: Geometry) -> list[Sheet]:
+    size = _size(job, found, index)
+    if size is None:  # drawing says what is wrong, and it costs this page alone
+        return [Sheet(index + 1, geometry.patch_px, geometry.patch_px)]
     try:
-        rect = document.load_page(index).rect
-    except mupdf.mupdf.FzErrorSystem as error:
+        return sheets(index + 1, *size, geometry, legible=PAGE_PT, enlarge=True)
+    except TooLarge as error:
+        raise TooLarge(f"{job.source}, {error}") from None
+
+
+def _size(job: Job, found: opening.Opened, index: int) -> tuple[float, float] | None:
+    """Return the size of a page in points, of one that MuPDF cannot load by PDFium; None without an area."""
+    import pymupdf
+
+    try:
+        rect = opening.load(found, index).rect
+        return None if rect.is_empty or rect.is_infinite else (rect.width, rect.height)
+    except pymupdf.mupdf.FzErrorSystem as error:
         raise MemoryError(first_line(error)) from None
-    except (mupdf.mupdf.FzErrorBase, RuntimeError, ValueError):
-        return geometry.fit(1, 1, enlarge=False)  # drawing says what is wrong, and costs this page alone
-    if rect.is_empty or rect.is_infinite:
-        raise Corrupt(f"{job.source}: page {index + 1} has no area; repair the file")
-    return geometry.fit(rect.width, rect.height, enlarge=True)
+    except (pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError):
+        if not job.second or not found.document.is_pdf:
+            return None
+    with found.for_pdfium() as (source, passwords):
+        return second_renderer.size(source, passwords, index)
 
 
-def render_run(job: Job, wanted: list[tuple[int, int, int, str]]) -> list[Rendered | DocumentError]:
-    """Render pages (number, width, height, file); a page that cannot be drawn does not keep the others."""
+def render_run(job: Job, wanted: list[tuple[Sheet, str]]) -> list[Rendered | DocumentError]:
+    """Render pages, each to its file; one that cannot be drawn does not keep the others."""
     outcomes: list[Rendered | DocumentError] = []
-    for number, width_px, height_px, out in wanted:
+    for sheet, out in wanted:
         try:
-            outcomes.append(_render(job, number, width_px, height_px, out))
+            with _errors_as_text():
+                outcomes.append(_render(job, sheet, out))
         except DocumentError as error:
             outcomes.append(error)
     return outcomes
 
 
-def _render(job: Job, number: int, width_px: int, height_px: int, out: str) -> Rendered:
-    """Write page `number` as a binary PPM of exactly that size and return its text layer."""
+@contextlib.contextmanager
+def _errors_as_text() -> Iterator[None]:
+    """Make of an error without a name here one that can leave this process, with its trace as text.
+
+    MuPDF's own errors cannot be pickled, and a panic of resvg is no `Exception`.
+    """
+    try:
+        yield
+    except (PipelineError, MemoryError, Interrupted):
+        raise
+    except BaseException as error:
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise RuntimeError(f"{said}\n{traceback.format_exc()}") from None
+
+
+def _render(job: Job, sheet: Sheet, out: str) -> Rendered:
+    """Write a page as a binary PPM of exactly its size and return its text layer."""
     begin = time.perf_counter()
-    changed_ns = _changed_ns(job)
-    if job.kind in images.IMAGE_KINDS:
-        image = images.decode(job, number, width_px, height_px)
-        _write(out, width_px, height_px, image.tobytes())
+    changed_ns = opening.changed_ns(job)
+    rendered = _rendered(job, changed_ns, sheet, out)
+    opening.changed_ns(job)  # a file that is replaced meanwhile is not what its row says
+    return rendered._replace(seconds=time.perf_counter() - begin)
+
+
+def _rendered(job: Job, changed_ns: int, sheet: Sheet, out: str) -> Rendered:
+    if job.kind in images.KINDS:
+        image = images.decode(job, sheet)
+        scratch.write_image(Path(out), sheet.width_px, sheet.height_px, image.tobytes())
         blank, faint = marks.look(image)
-        return Rendered("", Words(), False, blank, faint, 1.0, time.perf_counter() - begin)
-    pixmap, found, scale = _draw(job, changed_ns, number, width_px, height_px)
-    samples = pixmap.samples_mv
-    _write(out, width_px, height_px, samples)
-    covers = layer.covers(found, samples, width_px, scale)
-    blank = faint = False
-    if not found.text.strip():
-        blank, faint = marks.look(_as_image(pixmap))
-    return Rendered(found.text, found.words, covers, blank, faint, 1 / scale[0], time.perf_counter() - begin)
-
-
-def _write(out: str, width_px: int, height_px: int, samples: bytes | memoryview) -> None:
-    """Write an image that only this user can read, whatever the umask."""
-    with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(b"P6 %d %d 255\n" % (width_px, height_px))
-        file.write(samples)
-
-
-def _changed_ns(job: Job) -> int:
-    """Return when a document was last changed. Raises Unreadable when it is no file any more."""
-    try:
-        found = Path(job.path).stat()
-    except OSError as error:
-        raise Unreadable(f"{job.source}: cannot be read any more ({error.strerror})") from None
-    if not stat.S_ISREG(found.st_mode):
-        raise Unreadable(f"{job.source}: is not a regular file any more")
-    return found.st_mtime_ns
-
-
-@functools.lru_cache(maxsize=2)
-def _open(job: Job, changed_ns: int) -> Any:
-    """Open a document with MuPDF; the last two stay open, since pages come one by one."""
-    mupdf = _mupdf()
-    try:
-        document = mupdf.open(job.path, filetype=job.kind)
-    except mupdf.mupdf.FzErrorSystem as error:
-        raise MemoryError(first_line(error)) from None
-    except (mupdf.mupdf.FzErrorBase, RuntimeError, ValueError) as error:
-        raise Corrupt(f"{job.source}: cannot be opened as {job.kind} ({first_line(error)})") from None
-    if document.needs_pass and not (job.password and document.authenticate(job.password)):
-        hint = "the password given is wrong" if job.password else "needs a password"
-        raise Encrypted(f"{job.source}: {hint}; give it with raster.password=… or raster.passwords=FILE.csv")
-    try:
-        return document if pagetree.is_sound(document) else _with_pages_that_are_there(job, document)
-    except mupdf.mupdf.FzErrorSystem as error:
-        raise MemoryError(first_line(error)) from None
-
-
-def _with_pages_that_are_there(job: Job, document: Any) -> Any:
-    """Return a PDF with the pages that can be found. Raises Corrupt or Empty when there is none."""
-    data = pagetree.rebuilt(document) if document.is_pdf else None
-    if data is not None:
-        return _mupdf().open(stream=data, filetype="pdf")
-    if getattr(document, "is_repaired", False):
-        raise Corrupt(f"{job.source}: no page could be recovered; the file is damaged, fetch it again")
-    raise Empty(f"{job.source}: has no pages")
-
-
-def _draw(
-    job: Job, changed_ns: int, number: int, width_px: int, height_px: int
-) -> tuple[Any, layer.Layer, tuple[float, float]]:
-    """Return a page's pixels, its text layer, and the pixels per point across and down."""
-    mupdf = _mupdf()
-    try:
-        page = _open(job, changed_ns).load_page(number - 1)
-        scale = width_px / page.rect.width, height_px / page.rect.height
-        # One display list serves both the pixels and the text: the page is interpreted once.
-        content = page.get_displaylist()
-        pixmap = content.get_pixmap(matrix=mupdf.Matrix(*scale), alpha=False)
-        found = layer.read(content)
-    except mupdf.mupdf.FzErrorSystem as error:
-        raise MemoryError(first_line(error)) from None
-    except (mupdf.mupdf.FzErrorBase, RuntimeError, ValueError) as error:
-        raise Unreadable(f"{job.source}, page {number}: cannot be drawn ({first_line(error)})") from None
-    if (pixmap.width, pixmap.height, pixmap.n) != (width_px, height_px, 3):
-        raise Unreadable(f"{job.source}, page {number}: drawn as {pixmap.width} x {pixmap.height} px")
-    return pixmap, found, scale
-
-
-def _as_image(pixmap: Any) -> Image:
-    from PIL import Image
-
-    return Image.frombuffer("RGB", (pixmap.width, pixmap.height), pixmap.samples, "raw", "RGB", 0, 1)
+        return Rendered("", Words(), False, blank, faint, False, 1.0)
+    picture = pages.draw(job, changed_ns, sheet)
+    scratch.write_image(Path(out), sheet.width_px, sheet.height_px, picture.samples)
+    found, samples = picture.layer, memoryview(picture.samples)
+    return Rendered(
+        text=found.text,
+        words=found.words,
+        text_covers=layer.covers(found, samples, sheet.width_px, picture.scale),
+        blank=picture.blank,
+        faint=picture.faint,
+        damaged=picture.damaged,
+        points_per_px=1 / picture.scale[0],
+    )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import stringprep
+import unicodedata
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pipeline.records import Words
+from pipeline.records import Part, Words
+
+WHOLE = Part(0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,45 @@ class Job(NamedTuple):
     kind: str
     password: str | None
     max_pixels: int
+    bytes: int = 0
+    changed_ns: int = 0
+    """Size and time of the last change when its bytes were hashed; a time of 0 where that is not known."""
+    second: bool = True
+    """PDFium may be tried as well."""
+
+    @property
+    def passwords(self) -> list[str]:
+        """Return the password as it was typed and as PDF 2.0 normalises it (SASLprep)."""
+        if not self.password:
+            return []
+        return list(dict.fromkeys([self.password, _saslprep(self.password)]))
+
+
+def _saslprep(password: str) -> str:
+    mapped = (
+        " " if stringprep.in_table_c12(character) else character
+        for character in password
+        if not stringprep.in_table_b1(character)
+    )
+    return unicodedata.normalize("NFKC", "".join(mapped))
+
+
+class Sheet(NamedTuple):
+    """An image that a document will have: a page of the file, or a part of one of another shape."""
+
+    number: int
+    """1-based page of the file."""
+    width_px: int
+    height_px: int
+    part: Part = WHOLE
+
+
+class Measured(NamedTuple):
+    """What is known of a document once it was opened."""
+
+    sheets: list[Sheet]
+    is_repaired: bool | None = None
+    """Its structure was damaged and has been rebuilt; None for kinds of which that is not known."""
 
 
 class Rendered(NamedTuple):
@@ -44,9 +87,15 @@ class Rendered(NamedTuple):
     text_covers: bool
     blank: bool
     faint: bool
+    damaged: bool
     points_per_px: float
-    seconds: float
+    seconds: float = 0.0
 
 
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error, or the one behind it, says; its type where it says nothing."""
+    # PyMuPDF's own errors name the file with its whole path, which is not for tables; MuPDF's say the reason.
+    while error.__cause__ is not None:
+        error = error.__cause__
+    said = (str(error).splitlines() or [""])[0].strip()
+    return said.partition(": ")[2] if said.startswith("code=") else said or type(error).__name__

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import struct
 from pathlib import Path
 from typing import IO
 
@@ -17,7 +18,7 @@ from pipeline.reading.archives import recognise_ole, recognise_zip
 ENDINGS = {
     ".pdf": "pdf", ".xps": "xps", ".oxps": "xps", ".epub": "epub", ".cbz": "cbz", ".svg": "svg",
     ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff",
-    ".gif": "gif", ".bmp": "bmp",
+    ".gif": "gif", ".bmp": "bmp", ".heic": "heic", ".heif": "heic", ".avif": "avif",
 }  # fmt: skip
 READABLE = frozenset(ENDINGS.values())
 
@@ -29,7 +30,7 @@ REMEDIES = {
     **dict.fromkeys("xls xlsx xlsm xlsb ods numbers".split(), _TO_PDF),
     **dict.fromkeys("ppt pptx pptm pps ppsx odp key vsd vsdx".split(), _TO_PDF),
     **dict.fromkeys("odg pub msg djvu ps eps mobi azw3 fb2 office".split(), _TO_PDF),
-    **dict.fromkeys("heic heif avif jp2 jxl psd".split(), _TO_PNG),
+    **dict.fromkeys("jp2 jxl psd".split(), _TO_PNG),
     **dict.fromkeys("dng cr2 cr3 nef arw orf rw2 raf pef srw".split(), _TO_PNG),
     **dict.fromkeys("zip 7z rar cbr cb7 tar tgz".split(), _UNPACK),
 }  # fmt: skip
@@ -94,7 +95,8 @@ def _recognise_head(head: bytes, ending: str) -> str | None:
         if head.startswith(magic) and (kind != "bmp" or head[6:10] == b"\0\0\0\0"):
             return _raw_photo(head, ending) or kind if kind == "tiff" else kind
     if head[4:8] == b"ftyp" and head[8:12] in _BRANDS:
-        return _BRANDS[head[8:12]]
+        # The general brands say only that it is an image; what it is coded as stands among the others.
+        return "avif" if b"avif" in head[16 : int.from_bytes(head[:4], "big")] else _BRANDS[head[8:12]]
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
     if is_pdf(head, ending):
@@ -111,11 +113,31 @@ def is_pdf(head: bytes, ending: str) -> bool:
     return ending == ".pdf" or _HEADER.search(head[:1024]) is not None or _BINARY.search(head) is not None
 
 
+_DNG_VERSION, _COLOR_FILTER, _LINEAR_RAW = 0xC612, 32803, 34892
+
+
 def _raw_photo(head: bytes, ending: str) -> str | None:
     """Name a camera's raw format, which is built like TIFF but holds no picture as one sees it."""
     if head[8:10] == b"CR":
         return "cr2"
+    tags = _first_tags(head)
+    if _DNG_VERSION in tags or tags.get(262) in (_COLOR_FILTER, _LINEAR_RAW):
+        return "dng"
     return ending.removeprefix(".") if ending.removeprefix(".") in RAW_PHOTOS else None
+
+
+def _first_tags(head: bytes) -> dict[int, int]:
+    """Return the tags of the first directory of a TIFF, as far as `head` holds it, with short values."""
+    order = "<" if head.startswith(b"I") else ">"
+    if len(head) < 8 or head[2:4] not in (b"*\0", b"\0*"):
+        return {}
+    (at,) = struct.unpack_from(f"{order}I", head, 4)
+    if at + 2 > len(head):
+        return {}
+    (count,) = struct.unpack_from(f"{order}H", head, at)
+    entries = range(at + 2, min(at + 2 + 12 * count, len(head) - 11), 12)
+    found = (struct.unpack_from(f"{order}HHIH", head, entry) for entry in entries)
+    return {tag: value for tag, _, _, value in found}
 
 
 def is_svg(head: bytes) -> bool:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 import math
 import struct
+from collections.abc import Sequence
 from itertools import chain
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.reading import letters
 from pipeline.records import Words, clean_text
 
 if TYPE_CHECKING:
     import numpy as np
+    import pymupdf
     from numpy.typing import NDArray
 
 Rectangle = tuple[float, float, float, float]
@@ -34,13 +36,13 @@ class Layer(NamedTuple):
     """Where images are drawn, in points."""
 
 
-def read(content: Any) -> Layer:
+def read(content: pymupdf.DisplayList) -> Layer:
     """Return the text layer of a page from its display list."""
     import pymupdf
 
     keep = pymupdf.TEXT_PRESERVE_LIGATURES | pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_PRESERVE_IMAGES
-    textpage: Any = pymupdf.TextPage(content.get_textpage(keep))  # type: ignore[no-untyped-call]
-    found = textpage.extractWORDS()
+    textpage = pymupdf.TextPage(content.get_textpage(keep))
+    found: list[tuple[float, float, float, float, str]] = textpage.extractWORDS()
     # A tuple a word is much to make and to send: the corners go as one block of bytes.
     corners = struct.pack(f"{4 * len(found)}f", *chain.from_iterable(map(itemgetter(0, 1, 2, 3), found)))
     texts = tuple(map(itemgetter(4), found))
@@ -51,7 +53,39 @@ def read(content: Any) -> Layer:
     return Layer(text, Words(texts, corners), _pictures(textpage))
 
 
-def _pictures(textpage: Any) -> list[Rectangle]:
+def within(layer: Layer, box: Rectangle) -> Layer:
+    """Return what of a text layer lies in a part of the page, with places from that part's corner."""
+    import numpy as np
+
+    left, top, right, bottom = box
+    places = np.frombuffer(layer.words.corners, np.float32).reshape(-1, 4)
+    middle = (places[:, :2] + places[:, 2:]) / 2
+    low, high = np.array([left, top]), np.array([right, bottom])
+    # By its middle, so that a word on the edge is whole in one part, or in both where they overlap.
+    inside: NDArray[np.bool_] = np.all((middle >= low) & (middle < high), axis=1)
+    texts = tuple(text for text, kept in zip(layer.words.texts, inside.tolist(), strict=True) if kept)
+    moved = (places[inside] - np.array([left, top, left, top], np.float32)).astype(np.float32)
+    pictures = [
+        (max(x0, left) - left, max(y0, top) - top, min(x1, right) - left, min(y1, bottom) - top)
+        for x0, y0, x1, y1 in layer.pictures
+        if x0 < right and x1 > left and y0 < bottom and y1 > top
+    ]
+    return Layer(_as_lines(texts, moved), Words(texts, moved.tobytes()), pictures)
+
+
+def _as_lines(texts: Sequence[str], places: NDArray[np.float32]) -> str:
+    """Return words as text: a new line where one stands lower or further left than the one before."""
+    parts: list[str] = []
+    for index, text in enumerate(texts):
+        if index:
+            x0, middle = places[index, 0], (places[index, 1] + places[index, 3]) / 2
+            follows = x0 >= places[index - 1, 0] and middle < places[index - 1, 3]
+            parts.append(" " if follows else "\n")
+        parts.append(text)
+    return "".join(parts)
+
+
+def _pictures(textpage: pymupdf.TextPage) -> list[Rectangle]:
     import pymupdf
 
     found = []

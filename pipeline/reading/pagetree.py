@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pymupdf
 
 _INHERITED = ("MediaBox", "CropBox", "Rotate", "Resources")
 _MOST_NODES = 1_000_000
@@ -11,7 +14,7 @@ _DECRYPTED = 1
 """pymupdf.PDF_ENCRYPT_NONE, of which type checkers know nothing."""
 
 
-def is_sound(document: Any) -> bool:
+def is_sound(document: pymupdf.Document) -> bool:
     """Tell, without walking it, whether a document's page tree gives as many pages as it says."""
     import pymupdf
 
@@ -27,7 +30,7 @@ def is_sound(document: Any) -> bool:
         return False
 
 
-def rebuilt(document: Any) -> bytes | None:
+def rebuilt(document: pymupdf.Document) -> bytes | None:
     """Return the PDF with a flat tree of the pages that are there; None when there is none."""
     import pymupdf
 
@@ -53,7 +56,7 @@ def rebuilt(document: Any) -> bytes | None:
         return None
 
 
-def _pages(document: Any, top: int) -> list[tuple[int, dict[str, str]]]:
+def _pages(document: pymupdf.Document, top: int) -> list[tuple[int, dict[str, str]]]:
     """Return the number of each page's object, in order, with what it inherits."""
     found: list[tuple[int, dict[str, str]]] = []
     seen: set[int] = set()
@@ -72,16 +75,16 @@ def _pages(document: Any, top: int) -> list[tuple[int, dict[str, str]]]:
     return found
 
 
-def _is_dictionary(document: Any, node: int) -> bool:
+def _is_dictionary(document: pymupdf.Document, node: int) -> bool:
     return 0 < node < document.xref_length() and str(document.xref_object(node)).startswith("<<")
 
 
-def _number(document: Any, node: int, key: str) -> int:
+def _number(document: pymupdf.Document, node: int, key: str) -> int:
     """Return the number of the object that a key refers to, or 0."""
     kind, value = document.xref_get_key(node, key)
     return int(value.split()[0]) if kind == "xref" else 0
 
 
-def _kids(document: Any, node: int) -> list[int]:
+def _kids(document: pymupdf.Document, node: int) -> list[int]:
     kind, value = document.xref_get_key(node, "Kids") if node > 0 else ("null", "")
     return [int(number) for number in re.findall(r"(\d+) \d+ R", value)] if kind == "array" else []

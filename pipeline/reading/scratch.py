@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -11,7 +12,8 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.errors import SettingsError
+from pipeline import store
+from pipeline.errors import ScratchError, ScratchFull, SettingsError
 from pipeline.owner import Owner, is_alive, this_process
 
 _OWNER = "owner.json"
@@ -35,9 +37,8 @@ def make(folder: Path) -> None:
         if not _is_ours(folder):
             raise SettingsError(f"raster.scratch: {folder} belongs to another user; give another folder")
         folder.chmod(0o700)  # the umask may have taken rights away
-        handle = os.open(folder / _OWNER, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(asdict(this_process()), file)
+        with store.writing(folder / _OWNER, 0o600, lasting=False) as file:
+            file.write(json.dumps(asdict(this_process())).encode())
     except OSError as error:
         raise SettingsError(f"raster.scratch: {folder} cannot be made ({error.strerror})") from error
 
@@ -54,7 +55,28 @@ def sweep(folder: Path) -> None:
         if (of_output or other.name.startswith("docbatch-")) and _is_ours(other):
             owner = None if of_output else _owner(other)
             if of_output or (owner is not None and is_alive(owner) is False):
-                shutil.rmtree(other, ignore_errors=True)
+                remove(other)
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder of page images, as far as that can be done: the next run tries again."""
+    with contextlib.suppress(OSError):
+        store.remove(folder)
+
+
+def write_image(file: Path, width_px: int, height_px: int, samples: bytes | memoryview) -> None:
+    """Write an image that only this user can read, whatever the umask.
+
+    Raises ScratchFull, or ScratchError, with the system's reason: never is it the document's fault.
+    """
+    try:
+        with store.writing(file, 0o600, lasting=False) as opened:
+            os.fchmod(opened.fileno(), 0o600)
+            opened.write(b"P6 %d %d 255\n" % (width_px, height_px))
+            opened.write(samples)
+    except OSError as error:
+        kind = ScratchFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else ScratchError
+        raise kind(error.strerror) from None
 
 
 def _is_ours(folder: Path) -> bool:

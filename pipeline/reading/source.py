@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -191,8 +192,14 @@ def _document(candidate: _Candidate) -> Document:
         return document
     try:
         with open_file(entry.path) as file:
+            before = os.fstat(file.fileno())
             digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-            document = replace(document, document_id=digest, bytes=file.tell())
+            after = os.fstat(file.fileno())
+            document = replace(document, document_id=digest, bytes=file.tell(), changed_ns=after.st_mtime_ns)
+        # Its row would else say one thing and its pages show another.
+        if (before.st_size, before.st_mtime_ns) != (document.bytes, after.st_mtime_ns):
+            why = "changed while it was read; run again"
+            return replace(document, document_id="", failure=Failure("unreadable", f"{entry.source}: {why}"))
     except Exception as error:
         why = f"cannot be read ({reason(error)}); check the file and its permissions"
         return replace(document, failure=Failure("unreadable", f"{entry.source}: {why}"))

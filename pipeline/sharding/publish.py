@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline import store
 from pipeline.config import RunSettings, SourceSettings, whole
 from pipeline.flow import session
 from pipeline.flow.progress import describe
@@ -17,7 +18,6 @@ from pipeline.reading import source
 from pipeline.records import Document, DocumentRow, Failure, Summary
 from pipeline.sharding import shards
 from pipeline.sharding.progress import attempts
-from pipeline.tables import journal
 from pipeline.tables.run_record import Attempt
 
 
@@ -52,8 +52,8 @@ def publish(settings: RunSettings) -> Published:
         run.record(state, missing={str(shard): count for shard, count in answers.items()})
         summary = replace(run.summary)  # its time is that of the tasks, not of publishing
     published = Published(summary, {shard: (answers[shard], lacking[shard]) for shard in lacking})
-    with journal.disk_errors(output):
-        journal.write_text(output / "summary.md", summarize(published, settings, plan))
+    with store.disk_errors(output):
+        store.write_text(output / "summary.md", summarize(published, settings, plan))
     return published
 
 
@@ -138,4 +138,4 @@ def _add_up(summary: Summary, attempts: Sequence[Attempt]) -> None:
     if attempts:
         begun = min(dt.datetime.fromisoformat(attempt.begun) for attempt in attempts)
         ended = max(dt.datetime.fromisoformat(attempt.ended) for attempt in attempts)
-        summary.seconds = (ended - begun).total_seconds()
+        summary.seconds = max(0.0, (ended - begun).total_seconds())  # clocks of several machines

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline import store
 from pipeline.config import RunSettings, ShardSettings
 from pipeline.errors import OutputError
 from pipeline.flow.session import Inputs
@@ -62,9 +63,9 @@ def write(output: Path, rows: Sequence[PlanRow], task: str, count: int, settings
     about = {"plan_id": uuid.uuid4().hex, "shards": str(count), "settings_hash": settings_hash}
     listed = [{**asdict(row), "task": task} for row in rows]
     table = pa.Table.from_pylist(listed, schema=columns.PLAN.with_metadata(about))
-    with journal.disk_errors(output):
-        journal.write_parquet(journal.aside(target), table)
-        journal.aside(target).rename(target)
+    with store.disk_errors(output):
+        journal.write_parquet(store.aside(target), table)
+        store.settle(store.aside(target), target)
 
 
 def read(output: Path) -> Plan:

@@ -43,6 +43,7 @@ DOCUMENTS = pa.schema(
         ("pages", pa.int32()), ("text_layer_pages", pa.int32()), ("blank_pages", pa.int32()),
         ("languages", pa.list_(pa.string())), ("status", pa.string()), ("error_code", pa.string()),
         ("error", pa.string()), ("duplicate_of", pa.string()), ("raster_seconds", pa.float64()),
+        ("is_repaired", pa.bool_()), ("damaged_pages", pa.int32()),
     ]
 )  # fmt: skip
 REQUESTS = pa.schema(

@@ -8,15 +8,15 @@ not know yet that it has lost the lock, never write the same one.
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import OutputError
+from pipeline import store
+from pipeline.store import disk_errors as disk_errors
+from pipeline.store import write_text as write_text
 
 
 class Journal:
@@ -35,13 +35,17 @@ class Journal:
         """Add a part; when this returns it is on the disk."""
         self._number += 1
         part = self.folder / f"part-{self._number:06d}-{self._token}{'-rolled' if rolled else ''}"
-        aside = part.with_name(part.name + ".aside")
-        aside.mkdir()
-        for name, table in tables.items():
-            write_parquet(aside / f"{name}.parquet", table)
-        sync(aside)
-        aside.rename(part)
-        sync(self.folder)
+        aside = store.aside(part)
+        try:
+            store.disk.mkdir(aside)
+            for name, table in tables.items():
+                write_parquet(aside / f"{name}.parquet", table)
+            store.sync_folder(aside)  # before the rename: the part must not be there without its files
+            store.settle(aside, part)
+        except BaseException:
+            with contextlib.suppress(OSError):  # on a full disk the rest of the run needs the room
+                store.remove(aside)
+            raise
 
     def roll_up(self, most: int) -> None:
         """Make one part of `most` small ones, so that a long run leaves few files to read on resuming."""
@@ -55,7 +59,7 @@ class Journal:
     def sweep(self) -> None:
         """Remove what a writer that died was still writing."""
         for leftover in self.folder.glob("*.aside"):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            store.remove(leftover)
 
 
 def parts(folder: Path) -> list[Path]:
@@ -69,9 +73,14 @@ def files(name: str, parts: Iterable[Path]) -> list[Path]:
 
 
 def drop(parts: Sequence[Path]) -> None:
-    """Remove parts whose rows are kept elsewhere by now."""
+    """Remove parts, given oldest first, whose rows are kept elsewhere by now.
+
+    The oldest goes first, and for good: were a later one gone before it, after a crash, its rows would pass
+    for the newest.
+    """
     for part in parts:
-        shutil.rmtree(part, ignore_errors=True)  # also gone: by another that dropped it at the same time
+        store.remove(part)
+        store.sync_folder(part.parent)
 
 
 def concatenate(tables: Iterable[pa.Table]) -> pa.Table:
@@ -79,44 +88,7 @@ def concatenate(tables: Iterable[pa.Table]) -> pa.Table:
     return pa.concat_tables(list(tables), promote_options="default")
 
 
-# ---- files that appear whole ----
-
-
-def aside(target: Path) -> Path:
-    """Return where a file is written before it takes its place."""
-    return target.with_name(target.name + ".aside")
-
-
 def write_parquet(file: Path, table: pa.Table) -> None:
     """Write a table; when this returns it is on the disk."""
-    pq.write_table(table, file, compression="zstd")
-    sync(file)
-
-
-def write_text(target: Path, text: str) -> None:
-    """Replace a file by another, whole."""
-    written = target.with_name(f"{target.name}.{os.getpid()}.aside")
-    written.write_text(text, encoding="utf-8")
-    sync(written)
-    written.rename(target)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def disk_errors(output: Path) -> Iterator[None]:
-    """Turn the system's errors into one line about the output directory."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(
-            f"output={output}: cannot be written ({reason}); free space or choose another"
-        ) from error
+    with store.writing(file) as opened:
+        pq.write_table(table, opened, compression="zstd")

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pipeline.records import Answer, Cell, Completion, Document, DocumentRow, Failure, Request
 from pipeline.tables import columns, rows
 from pipeline.tables.layout import Layout
+from pipeline.tables.wanted import Key, packed
 
 
 class Known:
@@ -21,11 +22,11 @@ class Known:
     def __init__(self, layout: Layout, settings_hash: str) -> None:
         """Read the files, oldest first; answers of another `settings_hash` have to be derived again."""
         self._settings_hash = settings_hash
-        self._settings_of: dict[str, str] = {}
-        self._failures: dict[str, Failure] = {}
+        self._settings_of: dict[Key, str] = {}
+        self._failures: dict[Key, Failure] = {}
         self._documents: dict[str, DocumentRow] = {}
-        self._added: set[str] = set()
-        self._of_shards: set[str] = set()
+        self._added: set[Key] = set()
+        self._of_shards: set[Key] = set()
         self.journal_rows = 0
         """Answers that are in the journal and not published yet."""
         parts = layout.parts()
@@ -38,45 +39,48 @@ class Known:
             self._read_documents(file)
         self.earlier = len(self._settings_of)
         """Answers that were there before this run."""
-        self.replies = Replies(layout.files("requests", parts), self._is_final)
+        self.replies = Replies(
+            layout.files("requests", parts), lambda answer_id: self._is_final(packed(answer_id))
+        )
 
     def is_finished(self, cell: Cell, retry_errors: bool) -> bool:
         """Tell whether a cell has the answer that these settings give, or an error that is left alone."""
-        known = self._is_final(cell.answer_id)
-        return known or (not retry_errors and cell.answer_id in self._failures)
+        key = packed(cell.answer_id)
+        return self._is_final(key) or (not retry_errors and key in self._failures)
 
     @property
     def finished(self) -> int:
         """Answers that are there, whatever they are about."""
         return len(self._settings_of)
 
-    def has_row(self, answer_id: str) -> bool:
+    def has_row(self, key: Key) -> bool:
         """Tell whether there is an answer or an error."""
-        return self._is_final(answer_id) or answer_id in self._failures
+        return self._is_final(key) or key in self._failures
 
     def failure(self, cell: Cell) -> Failure | None:
         """Return why a cell has no answer, as the last attempt said."""
-        return None if self._is_final(cell.answer_id) else self._failures.get(cell.answer_id)
+        key = packed(cell.answer_id)
+        return None if self._is_final(key) else self._failures.get(key)
 
     def add_answer(self, answer: Answer) -> None:
         """Take note of an answer that this run has come to."""
-        answer_id = answer.cell.answer_id
+        key = packed(answer.cell.answer_id)
         if answer.failure is None:
-            self._settings_of[answer_id] = self._settings_hash
-            self._failures.pop(answer_id, None)
-            self._added.add(answer_id)
+            self._settings_of[key] = self._settings_hash
+            self._failures.pop(key, None)
+            self._added.add(key)
         else:
-            self._settings_of.pop(answer_id, None)
-            self._failures[answer_id] = answer.failure
+            self._settings_of.pop(key, None)
+            self._failures[key] = answer.failure
 
-    def count(self, cells: Iterator[tuple[str, int]]) -> tuple[int, int, Counter[str]]:
-        """Count the rows of (answer id, rows) pairs: kept from before, answered now, and errors by code."""
+    def count(self, cells: Iterator[tuple[Key, int]]) -> tuple[int, int, Counter[str]]:
+        """Count the rows of (key, rows) pairs: kept from before, answered now, and errors by code."""
         kept, answered, failed = 0, 0, Counter[str]()
-        for answer_id, count in cells:
-            if self._is_final(answer_id):
-                answered += count * (answer_id in self._added)
-                kept += count * (answer_id not in self._added)
-            elif failure := self._failures.get(answer_id):
+        for key, count in cells:
+            if self._is_final(key):
+                answered += count * (key in self._added)
+                kept += count * (key not in self._added)
+            elif failure := self._failures.get(key):
                 failed[failure.code] += count
         return kept, answered, failed
 
@@ -107,20 +111,22 @@ class Known:
 
     # ---- inside ----
 
-    def _is_final(self, answer_id: str) -> bool:
-        return self._settings_of.get(answer_id) == self._settings_hash
+    def _is_final(self, key: Key) -> bool:
+        return self._settings_of.get(key) == self._settings_hash
 
-    def _read_answers(self, file: Path) -> list[str]:
+    def _read_answers(self, file: Path) -> list[Key]:
         names = ["answer_id", "status", "error_code", "error", "settings_hash"]
         table = pq.read_table(file, columns=names)
-        ok = pc.equal(table["status"], "ok")
-        good = table.filter(ok)
-        hashes = good["settings_hash"].dictionary_encode()  # one string for all rows of a run, not one each
-        for answer_id, settings_hash in zip(good["answer_id"].to_pylist(), _shared(hashes), strict=True):
-            self._settings_of[answer_id] = settings_hash
-        for row in table.filter(pc.invert(ok)).to_pylist():
-            self._failures[row["answer_id"]] = Failure(row["error_code"], row["error"])
-        return [str(answer_id) for answer_id in table["answer_id"].to_pylist()]
+        keys = [packed(answer_id) for batch in table["answer_id"].chunks for answer_id in batch.to_pylist()]
+        hashes = table["settings_hash"].dictionary_encode()  # one string for all rows of a run, not one each
+        is_ok = pc.equal(table["status"], "ok").to_pylist()
+        for key, settings_hash, ok in zip(keys, _shared(hashes), is_ok, strict=True):
+            if ok:
+                self._settings_of[key] = settings_hash
+        failed = table.filter(pc.invert(pc.equal(table["status"], "ok")))
+        for row in failed.to_pylist():
+            self._failures[packed(row["answer_id"])] = Failure(row["error_code"], row["error"])
+        return keys
 
     def _read_documents(self, file: Path) -> None:
         table = columns.conform(pq.read_table(file), columns.DOCUMENTS)
@@ -147,8 +153,8 @@ class Replies:
         return rows.to_completion(row)
 
     def _index(self, file: Path, is_final: Callable[[str], bool]) -> None:
-        ids = pq.read_table(file, columns=["answer_id"])["answer_id"].to_pylist()
-        wanted = [not is_final(answer_id) for answer_id in ids]
+        ids = pq.read_table(file, columns=["answer_id"])["answer_id"]
+        wanted = [not is_final(answer_id) for chunk in ids.chunks for answer_id in chunk.to_pylist()]
         if not any(wanted):
             return
         table = columns.conform(pq.read_table(file).filter(pa.array(wanted)), columns.REQUESTS)

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from pipeline import store
 from pipeline.config import ShardSettings
 from pipeline.errors import OutputError
+from pipeline.store import disk_errors
 from pipeline.tables import columns, journal
-from pipeline.tables.journal import disk_errors
 
 TABLES = ("requests", "documents", "answers")
 WHOLE = "shard-0000-of-0001"
@@ -51,7 +50,7 @@ class Layout:
     def make_folders(self) -> None:
         """Make the folders of tables and journal, if they are not there yet."""
         for folder in (*(self.output / name for name in TABLES), self.journal):
-            folder.mkdir(parents=True, exist_ok=True)
+            store.make_folder(folder)
 
     def rivals(self) -> list[Path]:
         """List the journals of shards that must not be written while this one is."""
@@ -80,8 +79,12 @@ class Layout:
 
     def sweep(self) -> None:
         """Remove what a publishing that was cut short had begun to write."""
-        for leftover in self.output.glob(f"*/{self.name}.parquet.aside"):
-            leftover.unlink()
+        for leftover in [
+            *self.output.glob(f"*/*{self.name}.parquet.aside"),
+            *self.output.glob(f"*run.json.{self.name}.aside"),
+            *self.output.glob(f"_journal/*date.{self.name}.aside"),
+        ]:
+            store.remove(leftover)
 
     def check_count(self) -> None:
         """Refuse an output that was written as another number of shards."""
@@ -113,7 +116,7 @@ class Layout:
         """Remove the empty journals of shards whose rows are published."""
         for folder in self.others():
             if not journal.parts(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+                store.remove(folder)
 
     @property
     def has_leftovers(self) -> bool:
@@ -124,12 +127,20 @@ class Layout:
         """Return the date on which this output was begun, the same in all its runs and shards."""
         file = self.output / "_journal" / "date"
         with disk_errors(self.output):
-            aside = file.with_name(f"date.{os.getpid()}.{self.name}")
-            aside.write_text(today.isoformat())
-            with contextlib.suppress(FileExistsError):
-                os.link(aside, file)  # atomic: the first of many shards decides
-            aside.unlink()
-            return dt.date.fromisoformat(file.read_text())
+            if (written := _date_in(file)) is not None:
+                return written
+            store.write_first(file, today.isoformat(), by=self.name)
+            if (written := _date_in(file)) is None:  # another program's, or halved by another file system
+                store.write_text(file, today.isoformat(), by=self.name)
+            return written or today
+
+
+def _date_in(file: Path) -> dt.date | None:
+    """Return the date that a file holds; None where there is no file, or no date in it."""
+    try:
+        return dt.date.fromisoformat(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def shard_name(shard: ShardSettings) -> str:

@@ -29,11 +29,11 @@ class Ledger:
 
     def begin(self, outline: Outline, looked_at: bool) -> DocumentRow | None:
         """Open a document's row; return it at once when none of its pages will be looked at."""
-        row = DocumentRow.of(outline.document, len(outline.pages) or None, outline.failure)
+        row = DocumentRow.of(outline)
         if outline.failure or not looked_at:
             return row
         self._open[row.document_id] = _Open(
-            replace(row, text_layer_pages=0, blank_pages=0), len(outline.pages)
+            replace(row, text_layer_pages=0, blank_pages=0, damaged_pages=0), len(outline.pages)
         )
         return None
 
@@ -74,6 +74,7 @@ def _count(row: DocumentRow, page: Page) -> DocumentRow:
         row,
         text_layer_pages=(row.text_layer_pages or 0) + bool(page.text.strip()),
         blank_pages=(row.blank_pages or 0) + page.blank,
+        damaged_pages=(row.damaged_pages or 0) + page.damaged,
         raster_seconds=row.raster_seconds + page.raster_seconds,
     )
     return counted.failed(page.failure)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from pipeline import store
 from pipeline.errors import OutputError
 from pipeline.owner import Owner, is_alive, this_process
 
@@ -30,9 +31,8 @@ class Lock:
         """Take the lock. Raises OutputError when a writer that is alive, or may be, holds it."""
         with _one_at_a_time(self._file.with_name(self._file.name + ".mutex")):
             self.refuse_if_held()
-            aside = self._file.with_name(f"{self._file.name}.{self._owner.token}")
-            aside.write_text(json.dumps(asdict(self._owner)))
-            aside.rename(self._file)
+            # On the disk, too: after a power failure an empty lock would have to be deleted by hand.
+            store.write_text(self._file, json.dumps(asdict(self._owner)), by=self._owner.token)
         self.check()
 
     def refuse_if_held(self) -> None:
@@ -60,7 +60,7 @@ class Lock:
         """Give the lock up, if it is still held."""
         holder = read(self._file)
         if holder is not None and holder.token == self._owner.token:
-            self._file.unlink(missing_ok=True)
+            store.remove(self._file)
 
     @property
     def token(self) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.tables import columns, journal, wanted
+from pipeline import store
+from pipeline.tables import columns, wanted
 from pipeline.tables.wanted import Wanted
 
 _KEYS = {"answers": "answer_id", "documents": "source", "requests": "request_id"}
@@ -44,20 +46,25 @@ def write_aside(
     written = [pq.read_schema(file) for file in files]
     schema = pa.unify_schemas([columns.schema(name, field_kinds), *written]).remove_metadata()
     out = LeftOut()
-    with pq.ParquetWriter(journal.aside(target), schema, compression="zstd") as writer:
+    standing: dict[str, list[wanted.Place]] = {}
+    if name == "answers" and target.exists():
+        standing = asked.standing(lambda: _batches(target, wanted.key_columns(name)), complete)
+    with (
+        store.writing(store.aside(target)) as opened,
+        pq.ParquetWriter(opened, schema, compression="zstd") as writer,
+    ):
         for file, mask in zip(files, latest, strict=True):
-            for table, chosen in _sorted_out(name, file, mask, asked, complete):
+            for table, chosen in _sorted_out(name, file, mask, asked, complete, standing):
                 table = columns.conform(table, schema)
                 published, rest = table.filter(chosen), table.filter(pc.invert(chosen))
                 if name != "documents" and rest.num_rows:
                     out.rows.append(rest)
                 if name == "answers":
-                    published = asked.expand(published, schema)
+                    published = asked.expand(published, schema, standing)
                     if file == target:
                         out.reasons.update(map(asked.reason_to_leave, wanted.rows(rest)))
                 if published.num_rows:
                     writer.write_table(published, row_group_size=_BATCH_ROWS)
-    journal.sync(journal.aside(target))
     return out
 
 
@@ -71,10 +78,10 @@ def is_current(
     if not set(own.names) <= set(pq.read_schema(target).names):
         return False
     for file in journaled:
-        keys = wanted.rows(pq.read_table(file, columns=wanted.KEYS[name]))
+        keys = (row for batch in _batches(file, wanted.KEYS[name]) for row in wanted.rows(batch))
         if any(asked.publishes(name, row, complete=True) for row in keys):
             return False
-    return asked.holds_exactly(name, pq.read_table(target, columns=wanted.key_columns(name)))
+    return asked.holds_exactly(name, _batches(target, wanted.key_columns(name)))
 
 
 def count(file: Path) -> int:
@@ -83,28 +90,40 @@ def count(file: Path) -> int:
 
 
 def _sorted_out(
-    name: str, file: Path, latest: Sequence[bool], asked: Wanted, complete: bool
+    name: str,
+    file: Path,
+    latest: pa.BooleanArray,
+    asked: Wanted,
+    complete: bool,
+    standing: Container[str],
 ) -> Iterator[tuple[pa.Table, pa.Array]]:
     """Yield a file's newest rows in batches, with which of them are to be published."""
     start = 0
-    parquet = pq.ParquetFile(file)
-    for batch in parquet.iter_batches(batch_size=_BATCH_ROWS):
-        table = pa.Table.from_batches([batch])
-        mask = pa.array(latest[start : start + table.num_rows], pa.bool_())
+    for table in _batches(file):
+        mask = latest.slice(start, table.num_rows)
         start += table.num_rows
         table = table.filter(mask)
-        chosen = (asked.publishes(name, row, complete) for row in wanted.rows(table))
+        chosen = (
+            row.get("answer_id") in standing or asked.publishes(name, row, complete)
+            for row in wanted.rows(table)
+        )
         yield table, pa.array(list(chosen), pa.bool_())
 
 
-def _latest_rows(files: Sequence[Path], key: str) -> list[list[bool]]:
+def _batches(file: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Yield a file's rows, a few thousand at a time: a table of a million need not fit into memory."""
+    with pq.ParquetFile(file) as parquet:
+        for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+            yield pa.Table.from_batches([batch])
+
+
+def _latest_rows(files: Sequence[Path], key: str) -> list[pa.BooleanArray]:
     """Return, per file, which rows are the newest with their key; files are given oldest first."""
-    seen: set[str] = set()
-    masks = []
-    for file in reversed(files):
-        mask = []
-        for value in reversed(pq.read_table(file, columns=[key])[key].to_pylist()):
-            mask.append(value not in seen)
-            seen.add(value)
-        masks.append(mask[::-1])
-    return masks[::-1]
+    columns = [pq.read_table(file, columns=[key])[key] for file in files]
+    keys = pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
+    numbers = pa.array(range(len(keys)), pa.int64())
+    # By Arrow: a set of Python's texts would take ten times the memory.
+    newest = pa.table({"key": keys, "number": numbers}).group_by("key").aggregate([("number", "max")])
+    mask = pc.is_in(numbers, value_set=newest["number_max"])
+    starts = itertools.accumulate((len(column) for column in columns), initial=0)
+    return [mask.slice(start, len(column)) for start, column in zip(starts, columns, strict=False)]

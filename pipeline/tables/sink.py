@@ -14,11 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pipeline import store
 from pipeline.config import ShardSettings, SinkSettings
 from pipeline.errors import OutputError
 from pipeline.records import Answer, Completion, DocumentRow, Failure, Request
+from pipeline.store import disk_errors
 from pipeline.tables import columns, journal, lock, published, rows
-from pipeline.tables.journal import Journal, disk_errors
+from pipeline.tables.journal import Journal
 from pipeline.tables.known import Known
 from pipeline.tables.layout import TABLES, Layout
 from pipeline.tables.rows import Stamp
@@ -54,16 +56,19 @@ def opened(
     held = lock.Lock(layout.journal / "lock", f"output={output}, {layout.name}")
     _take(held, layout)
     try:
-        written = Journal(layout.journal, held.token)
-        written.sweep()
-        layout.sweep()
-        layout.check_count()
-        layout.check_types(field_kinds)
-        known, wanted = Known(layout, stamp.settings_hash), Wanted(stamp.task)
+        with disk_errors(output):
+            written = Journal(layout.journal, held.token)
+            written.sweep()
+            layout.sweep()
+            layout.check_count()
+            layout.check_types(field_kinds)
+            known, wanted = Known(layout, stamp.settings_hash), Wanted(stamp.task)
         sink = Sink(layout, settings, stamp, dict(field_kinds), held, written, known, wanted)
         yield Tables(layout, known, wanted, sink)
     finally:
-        held.release()
+        # What cannot be let go of is that of a dead process once this one ends: the next run takes it over.
+        with contextlib.suppress(OSError):
+            held.release()
 
 
 def _take(held: lock.Lock, layout: Layout) -> None:
@@ -136,9 +141,9 @@ class Sink:
         with disk_errors(self.layout.output):
             self.lock.check()
             self.journal.write(tables)
+            self.known.journal_rows += len(self._buffer["answers"])
+            self._buffer = {name: [] for name in TABLES}  # now: what fails below must not add them again
             self.journal.roll_up(self.settings.journal_parts)
-        self.known.journal_rows += len(self._buffer["answers"])
-        self._buffer = {name: [] for name in TABLES}
         if self.known.journal_rows >= max(self.settings.checkpoint_rows, self.known.finished // 2):
             self.publish(complete=False)
 
@@ -155,19 +160,11 @@ class Sink:
             parts = self.layout.parts()
             if complete and all(self._is_current(name, parts) for name in TABLES):
                 return
-            left = {name: self._write_aside(name, parts, complete) for name in TABLES}
-            if complete:
-                self._refuse_to_empty()
-                self.rows_left += left["answers"].reasons
-            rest = {name: journal.concatenate(each.rows) for name, each in left.items() if each.rows}
-            if rest:  # journaled before the published file that held them is replaced
-                self.journal.write(rest, rolled=True)
-            self.lock.check()
-            for name in TABLES:
-                target = self.layout.published(name)
-                if (aside := journal.aside(target)).exists():
-                    aside.rename(target)
-                    journal.sync(target.parent)
+            try:
+                self._replace(parts, complete)
+            except BaseException:
+                self._discard_asides()
+                raise
             journal.drop(parts)
         self.known.journal_rows = 0
 
@@ -175,11 +172,30 @@ class Sink:
         """Write run.json, and the shard's own copy beside its journal."""
         with disk_errors(self.layout.output):
             self.lock.check()
-            journal.write_text(self.layout.journal / "run.json", record.to_json())
-            if not self.layout.shard.planned:
-                journal.write_text(self.layout.output / "run.json", record.to_json())
+            for folder in [self.layout.journal, *([] if self.layout.shard.planned else [self.layout.output])]:
+                store.write_text(folder / "run.json", record.to_json(), by=self.layout.name)
 
     # ---- inside ----
+
+    def _replace(self, parts: Sequence[Path], complete: bool) -> None:
+        """Write the tables beside their places, then let them take these one after the other."""
+        left = {name: self._write_aside(name, parts, complete) for name in TABLES}
+        if complete:
+            self._refuse_to_empty()
+            self.rows_left += left["answers"].reasons
+        rest = {name: journal.concatenate(each.rows) for name, each in left.items() if each.rows}
+        if rest:  # journaled before the published file that held them is replaced
+            self.journal.write(rest, rolled=True)
+        self.lock.check()
+        for name in TABLES:
+            target = self.layout.published(name)
+            store.settle(store.aside(target), target)
+
+    def _discard_asides(self) -> None:
+        """Remove what was written and has not taken its place: on a full disk the journal needs the room."""
+        with contextlib.suppress(OSError):
+            for name in TABLES:
+                store.remove(store.aside(self.layout.published(name)))
 
     def _write_aside(self, name: str, parts: Sequence[Path], complete: bool) -> published.LeftOut:
         target, files = self.layout.published(name), self.layout.files(name, parts)
@@ -193,10 +209,8 @@ class Sink:
     def _refuse_to_empty(self) -> None:
         """Raise OutputError when the answers about to be published are none, and there were some."""
         target = self.layout.published("answers")
-        if published.count(journal.aside(target)) or not (before := published.count(target)):
+        if published.count(store.aside(target)) or not (before := published.count(target)):
             return
-        for name in TABLES:
-            journal.aside(self.layout.published(name)).unlink(missing_ok=True)
         raise OutputError(
             f"output={self.layout.output}: this run would leave none of its {before} answers; nothing was"
             " changed: check input and questions, or choose another output"

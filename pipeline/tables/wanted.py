@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.records import Cell, Document, Subject
+from pipeline.records import Cell, Document, Question, Subject
 from pipeline.tables.columns import Row
 
 _PLACE = ("source", "question_id", "gold_answer", "gold_page")
@@ -21,6 +22,19 @@ KEYS = {
 
 Place = tuple[str, str, str | None, str | None]
 """Source, question id, gold answer, gold page: what names a row of an answer."""
+Key = bytes | str
+"""An answer's id, in half the memory where it has the usual form."""
+_Asked = tuple[str, Question]
+"""Source and question, which many answers share: a place of its own each would take twice the memory."""
+
+
+def packed(answer_id: str) -> Key:
+    """Return an answer's id as a key of dictionaries that hold one for each of millions of answers."""
+    try:
+        key = bytes.fromhex(answer_id)
+    except ValueError:
+        return answer_id
+    return key if key.hex() == answer_id else answer_id
 
 
 class Wanted:
@@ -28,15 +42,21 @@ class Wanted:
 
     def __init__(self, task: str) -> None:
         self._task = task
-        self._places: dict[str, list[Place]] = {}
+        self._asked: dict[Key, _Asked | list[_Asked]] = {}
         self._present: dict[str, str] = {}
         self._originals: dict[str, str] = {}
 
-    def want(self, cell: Cell) -> None:
-        """Note that the current inputs and questions ask for this cell."""
-        question = cell.question
-        place: Place = (cell.subject.source, question.question_id, question.gold_answer, question.gold_page)
-        self._places.setdefault(cell.answer_id, []).append(place)
+    def want(self, cell: Cell) -> bool:
+        """Note that the current inputs and questions ask for this cell; tell whether that is new."""
+        asked = cell.subject.source, cell.question
+        before = self._asked.setdefault(packed(cell.answer_id), asked)
+        if before is asked:
+            return True
+        if isinstance(before, list):
+            before.append(asked)
+        else:
+            self._asked[packed(cell.answer_id)] = [before, asked]
+        return False
 
     def add_document(self, document: Document) -> None:
         """Note that a document is among the current inputs."""
@@ -50,12 +70,12 @@ class Wanted:
     @property
     def questions(self) -> int:
         """How many different questions are asked."""
-        return len({place[1] for places in self._places.values() for place in places})
+        return len({question.question_id for key in self._asked for _, question in self._asked_as(key)})
 
     @property
     def row_count(self) -> int:
         """In how many rows of the answers."""
-        return sum(map(len, self._places.values()))
+        return sum(count for _, count in self.cells())
 
     @property
     def sources(self) -> Iterator[str]:
@@ -66,17 +86,17 @@ class Wanted:
         """Return the name under which the document's bytes were first met."""
         return self._originals.get(document.document_id, document.source)
 
-    def cells(self) -> Iterator[tuple[str, int]]:
-        """Yield the wanted answer ids, and in how many rows each is to appear."""
-        for answer_id, places in self._places.items():
-            yield answer_id, len(places)
+    def cells(self) -> Iterator[tuple[Key, int]]:
+        """Yield the keys of the wanted answers, and in how many rows each is to appear."""
+        for key, asked in self._asked.items():
+            yield key, len(asked) if isinstance(asked, list) else 1
 
-    def missing(self, has_row: Callable[[str], bool]) -> Counter[str]:
+    def missing(self, has_row: Callable[[Key], bool]) -> Counter[str]:
         """Count the wanted rows that are not there, by source."""
         found = Counter[str]()
-        for answer_id, places in self._places.items():
-            if not has_row(answer_id):
-                found.update(place[0] for place in places)
+        for key in self._asked:
+            if not has_row(key):
+                found.update(source for source, _ in self._asked_as(key))
         return found
 
     def reason_to_leave(self, row: Row) -> str:
@@ -90,7 +110,7 @@ class Wanted:
     def publishes(self, name: str, row: Row, complete: bool) -> bool:
         """Tell whether a row belongs into its published table; `complete`: all current inputs are known."""
         source, document_id = str(row["source"]), row["document_id"]
-        if row.get("answer_id") in self._places:
+        if "answer_id" in row and packed(str(row["answer_id"])) in self._asked:
             return True
         if source not in self._present:
             return not complete  # not known yet: leave it as it stands
@@ -99,32 +119,52 @@ class Wanted:
         # Rows of other tasks stay as long as the document does; this task's are superseded.
         return bool(row["task"] != self._task and self._present[source] == document_id)
 
-    def holds_exactly(self, name: str, table: pa.Table) -> bool:
-        """Tell whether a published table, of `KEYS` and the columns of `expand`, is what is asked for now."""
-        listed = list(rows(table))
-        if not all(self.publishes(name, row, complete=True) for row in listed):
-            return False
-        if name != "answers":
-            return True
-        have = sorted(
-            (row["answer_id"], *(row[column] or "" for column in _PLACE))
-            for row in listed
-            if row["answer_id"] in self._places
-        )
-        want = sorted(
-            (answer_id, *(value or "" for value in place))
-            for answer_id, places in self._places.items()
-            for place in places
-        )
-        return have == want
+    def holds_exactly(self, name: str, batches: Iterable[pa.Table]) -> bool:
+        """Tell whether a published table, of `key_columns`, is what is asked for now."""
+        found = 0
+        for row in (row for batch in batches for row in rows(batch)):
+            if not self.publishes(name, row, complete=True):
+                return False
+            if name == "answers" and (places := self.places(str(row["answer_id"]))):
+                # What is published holds no row twice: as many of these as are wanted are all of them.
+                if _filled(_place(row)) not in map(_filled, places):
+                    return False
+                found += 1
+        return name != "answers" or found == self.row_count
 
-    def expand(self, table: pa.Table, schema: pa.Schema) -> pa.Table:
-        """Repeat an answer under every name and question id that asks for it, with the current gold."""
+    def places(self, answer_id: str) -> list[Place]:
+        """Return the places of an answer among what is asked for now."""
+        asked = self._asked_as(packed(answer_id))
+        return [(source, each.question_id, each.gold_answer, each.gold_page) for source, each in asked]
+
+    def standing(self, read: Callable[[], Iterable[pa.Table]], complete: bool) -> dict[str, list[Place]]:
+        """Return the places of published answers that stay as they stand, where one answer has several.
+
+        Of an answer that stands under two names, only one row is read: the other would be lost. `read` gives
+        the published table, of `key_columns("answers")`, in batches.
+        """
+        repeated = _repeated(batch["answer_id"] for batch in read())
+        found: dict[str, list[Place]] = {}
+        for row in (row for batch in read() for row in rows(batch)):
+            answer_id = str(row["answer_id"])
+            is_met = packed(answer_id) in self._asked
+            if answer_id not in repeated and (complete or not is_met):
+                continue
+            is_asked = is_met and (complete or row["source"] in self._present)
+            if not is_asked and self.publishes("answers", row, complete):
+                found.setdefault(answer_id, []).append(_place(row))
+        return found
+
+    def expand(self, table: pa.Table, schema: pa.Schema, standing: Mapping[str, Sequence[Place]]) -> pa.Table:
+        """Repeat an answer under every name and question id that asks for it, with the current gold.
+
+        `standing` are places that it keeps besides.
+        """
         indices: list[int] = []
         values: list[tuple[str | None, ...]] = []
         own = zip(*(table[name].to_pylist() for name in _PLACE), strict=True)
         for index, (answer_id, place) in enumerate(zip(table["answer_id"].to_pylist(), own, strict=True)):
-            for wanted in self._places.get(answer_id, [place]):
+            for wanted in [*self.places(answer_id), *standing.get(answer_id, [])] or [place]:
                 indices.append(index)
                 values.append(wanted)
         table = table.take(pa.array(indices, pa.int64()))
@@ -132,6 +172,30 @@ class Wanted:
             array = pa.array([value[column] for value in values], pa.string())
             table = table.set_column(schema.get_field_index(name), schema.field(name), array)
         return table
+
+    # ---- inside ----
+
+    def _asked_as(self, key: Key) -> Sequence[_Asked]:
+        asked = self._asked.get(key, [])
+        return asked if isinstance(asked, list) else [asked]
+
+
+def _repeated(columns: Iterable[pa.ChunkedArray]) -> frozenset[str]:
+    """Return the values that are there more than once, counted by Arrow, which needs no object for each."""
+    counts = pa.chunked_array(
+        [chunk for column in columns for chunk in column.chunks], pa.string()
+    ).value_counts()
+    return frozenset(counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist())
+
+
+def _filled(place: Place) -> tuple[str | None, ...]:
+    """Return a place with its empty texts as nulls, as what was never given is read."""
+    return tuple(value or None for value in place)
+
+
+def _place(row: Row) -> Place:
+    gold_answer, gold_page = (None if row[name] is None else str(row[name]) for name in _PLACE[2:])
+    return str(row["source"]), str(row["question_id"]), gold_answer, gold_page
 
 
 def key_columns(name: str) -> list[str]:

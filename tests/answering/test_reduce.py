@@ -394,12 +394,14 @@ def test_an_engine_that_is_not_sure_of_a_task_has_all_its_rows_reviewed() -> Non
     assert judged(reply("x", [1], "as the board said", **SURE), review_all=True).needs_review
 
 
-def test_a_truly_blank_page_is_no_matter_for_review_and_one_with_faint_marks_is() -> None:
+@pytest.mark.parametrize("doubt", ["faint", "damaged"])
+def test_a_truly_blank_page_is_no_matter_for_review_and_one_with_faint_marks_or_damage_is(doubt: str) -> None:
+    given: dict[str, Any] = {"blank": True, doubt: True}
     never = Completion("", "stop")
     assert not judged(never, page(1, blank=True), scope="page").needs_review
-    got = judged(never, page(1, blank=True, faint=True), scope="page")
+    got = judged(never, page(1, **given), scope="page")
     assert (got.status, got.answer, got.needs_review, got.requests) == ("ok", None, True, 0)
-    shown = page(1, LAYER), page(2, blank=True, faint=True)
+    shown = page(1, LAYER), page(2, **given)
     assert not judged(reply("x", [1], "as the board said", **SURE), *shown).needs_review
     assert judged(reply("x", [2], **SURE), *shown).needs_review
 

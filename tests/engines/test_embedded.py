@@ -16,13 +16,14 @@ from pipeline.engines.embedded import extract, reader
 from pipeline.engines.embedded.engine import EmbeddedEngine
 from pipeline.engines.embedded.lines import Line
 from pipeline.engines.embedded.passages import Passage, cut, question_terms, tokens
-from pipeline.engines.embedded.ranking import Ranked, confidence, count, rank
+from pipeline.engines.embedded.ranking import Index, Ranked, confidence
 from pipeline.reading.language import detect_language
 from pipeline.records import Cell, Completion, Document, Json, Page, Question, Request, Subject
 
 
 def best(question: str, passages: list[Passage]) -> list[Ranked]:
-    return rank(question, passages, count(question, passages))
+    index = Index(passages)
+    return index.rank(question, index.count(question))
 
 
 @pytest.mark.parametrize(
@@ -175,23 +176,39 @@ def test_a_text_layer_that_is_garbage_gives_way_to_ocr(
     assert "elephant" in text
 
 
-def test_a_page_that_cannot_be_read_costs_its_own_row(
-    compose: Callable[..., RunSettings], tmp_path: Path
-) -> None:
-    settings = compose(f"input={SAMPLES}", "task=transcribe")
-    (tmp_path / "bad.ppm").write_bytes(b"P6 10 10 255 too short")
-    Image.new("RGB", (64, 64), "white").save(tmp_path / "good.ppm")
-    pages = [page_of(f"{name}.png", image=tmp_path / f"{name}.ppm") for name in ("bad", "good")]
+def transcribed(settings: RunSettings, scratch: Path, pages: Sequence[Page]) -> list[Completion]:
+    """Return what the engine says to a request about each page."""
     requests = []
     for page in pages:
         page = replace(page, document=replace(page.document, document_id=page.document.source))
         subject = Subject("page", page.document.source, page.document.document_id, (page,), 1)
         cell = Cell(page.document.source, subject, Question("q", "?"))
         requests.append(Request(page.document.source, cell, "ask", (page,), "?", 10))
-    with EmbeddedEngine(settings.engine.embedded, engine_context(settings, tmp_path)) as engine:
+    with EmbeddedEngine(settings.engine.embedded, engine_context(settings, scratch)) as engine:
         engine.put(requests, window_number=0)
-        done = [completion for _ in requests for _, completion in engine.take()]
+        return [completion for _ in requests for _, completion in engine.take()]
+
+
+def test_a_page_that_cannot_be_read_costs_its_own_row(
+    compose: Callable[..., RunSettings], tmp_path: Path
+) -> None:
+    (tmp_path / "bad.ppm").write_bytes(b"P6 10 10 255 too short")
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "good.ppm")
+    pages = [page_of(f"{name}.png", image=tmp_path / f"{name}.ppm") for name in ("bad", "good")]
+    done = transcribed(compose(f"input={SAMPLES}", "task=transcribe"), tmp_path, pages)
     assert [c.failure.code if c.failure else "ok" for c in done] == ["engine_failed", "ok"]
+
+
+def test_a_page_that_takes_too_long_says_so_or_is_read_as_it_is_and_looked_at(
+    compose: Callable[..., RunSettings], tmp_path: Path
+) -> None:
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "scan.ppm")
+    layer = page_of("project-history.en.pdf", "A Brief History of Debian")
+    settings = compose(f"input={SAMPLES}", "task=transcribe", "engine.page_timeout_s=0.01")
+    scan, text = transcribed(settings, tmp_path, [page_of("scan.png", image=tmp_path / "scan.ppm"), layer])
+    assert scan.failure is not None and scan.failure.code == "render_timeout"
+    assert text.failure is None and text.text == "A Brief History of Debian"
+    assert text.confidence is not None and text.confidence < settings.engine.review_below
 
 
 def ranked(*places: tuple[int, float, float], legibility: float = 1.0) -> list[Ranked]:

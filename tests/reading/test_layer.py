@@ -43,8 +43,8 @@ def read(path: Path) -> list[draw.Rendered]:
     kind = kinds.recognise(path)
     assert kind is not None
     job = draw.Job(str(path), path.name, kind, None, 10**9)
-    sizes = draw.inspect(job, draw.Geometry(1024, 16))
-    wanted = [(n, w, h, str(path.with_suffix(f".{n}.ppm"))) for n, (w, h) in enumerate(sizes, 1)]
+    sheets = draw.inspect(job, draw.Geometry(1024, 16)).sheets
+    wanted = [(sheet, str(path.with_suffix(f".{n}.ppm"))) for n, sheet in enumerate(sheets, 1)]
     done = draw.render_run(job, wanted)
     assert all(isinstance(page, draw.Rendered) for page in done)
     return [page for page in done if isinstance(page, draw.Rendered)]
@@ -96,7 +96,7 @@ def test_every_page_of_real_documents_has_the_words_of_its_text() -> None:
             found = layer.read(page.get_displaylist())
             assert "".join(found.words.texts) == "".join(found.text.split())
             assert len(found.words.corners) == 16 * len(found.words.texts)
-    assert len(draw.inspect(job, draw.Geometry(1024, 16))) == 3
+    assert len(draw.inspect(job, draw.Geometry(1024, 16)).sheets) == 3
 
 
 def test_a_text_page_is_covered_by_its_layer(make_pdf: Callable[..., Path]) -> None:

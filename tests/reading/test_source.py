@@ -263,14 +263,14 @@ def test_documents_of_formats_that_are_not_read_have_rows_that_say_what_to_do(tm
     office(tmp_path / "bundle.zip", "a.pdf")
     (tmp_path / "old.doc").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
     (tmp_path / "memo").write_bytes(b"{\\rtf1 hello}")
-    (tmp_path / "photo").write_bytes(b"\0\0\0\x18ftypheic" + bytes(16))
+    (tmp_path / "photo").write_bytes(b"\0\0\0\x0cjP  \r\n\x87\n")
     (tmp_path / "shot.dng").write_bytes(b"II*\0\x08\0\0\0")
     (tmp_path / "id.key").write_text("a key of ssh")
     (tmp_path / "~$letter.docx").write_bytes(bytes(162))
     found = source.find(str(tmp_path), EVERYTHING, WHOLE, balance)
     rows = {d.source: d for d in found.documents}
     assert {name: row.kind for name, row in rows.items()} == {
-        "bundle.zip": "zip", "letter": "docx", "memo": "rtf", "old.doc": "doc", "photo": "heic",
+        "bundle.zip": "zip", "letter": "docx", "memo": "rtf", "old.doc": "doc", "photo": "jp2",
         "sheet.xlsx": "xlsx", "shot.dng": "dng", "talk.odp": "odp",
     }  # fmt: skip
     assert all(row.failure and row.failure.code == "unsupported" for row in rows.values())

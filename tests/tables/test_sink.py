@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline import store
 from pipeline.config import ShardSettings, SinkSettings
 from pipeline.errors import OutputError
 from pipeline.records import (
@@ -21,6 +22,7 @@ from pipeline.records import (
     Document,
     DocumentRow,
     Failure,
+    Outline,
     Question,
     Request,
     Subject,
@@ -103,6 +105,18 @@ def test_a_part_that_was_being_written_is_no_part(
     assert not list((tmp_path / "out" / "answers").iterdir())
 
 
+def test_what_a_killed_run_was_publishing_is_not_read(
+    tables: Callable[..., AbstractContextManager[Tables]], tmp_path: Path
+) -> None:
+    with tables() as first:
+        add(first, cell("a"))
+        first.sink.commit()
+        first.sink.publish(complete=True)
+    file = first.layout.published("answers")
+    store.aside(file).write_bytes(file.read_bytes())  # whole, but killed before the rename
+    assert list(answers(tmp_path)["source"]) == ["a"]
+
+
 def test_the_same_bytes_are_answered_once_and_appear_under_every_name(
     tables: Callable[..., AbstractContextManager[Tables]], tmp_path: Path
 ) -> None:
@@ -115,6 +129,45 @@ def test_the_same_bytes_are_answered_once_and_appear_under_every_name(
     table = answers(tmp_path)
     assert list(table["source"]) == ["a.pdf", "copy.pdf"]
     assert table["answer_id"].nunique() == 1
+
+
+def test_of_two_names_of_the_same_bytes_both_stay_until_they_are_met(
+    tables: Callable[..., AbstractContextManager[Tables]], tmp_path: Path
+) -> None:
+    both = [cell("a.pdf", content="x"), cell("b.pdf", content="x")]
+    with tables() as first:
+        add(first, both[0])
+        first.wanted.add_document(document("b.pdf", "x"))
+        first.wanted.want(both[1])
+        first.sink.commit()
+        first.sink.publish(complete=True)
+    with tables() as second:  # has met none of them when it has to stop, then one
+        second.sink.publish(complete=False)
+        assert list(answers(tmp_path)["source"]) == ["a.pdf", "b.pdf"]
+        add(second, both[1])
+        second.sink.commit()
+        second.sink.publish(complete=False)
+    assert sorted(answers(tmp_path)["source"]) == ["a.pdf", "b.pdf"]
+
+
+@pytest.mark.parametrize("gone", ["a.pdf", "b.pdf"])
+def test_of_two_names_of_the_same_bytes_the_one_that_is_there_keeps_its_rows_of_other_tasks(
+    tables: Callable[..., AbstractContextManager[Tables]], tmp_path: Path, gone: str
+) -> None:
+    with tables(task="qa") as first:
+        add(first, cell("a.pdf", content="x"))
+        first.wanted.add_document(document("b.pdf", "x"))
+        first.wanted.want(cell("b.pdf", content="x"))
+        first.sink.commit()
+        first.sink.publish(complete=True)
+    for left in (["a.pdf", "b.pdf"], [name for name in ("a.pdf", "b.pdf") if name != gone]):
+        with tables(task="other") as second:
+            for name in left:
+                add(second, cell(name, "other", content="x"))
+            second.sink.commit()
+            second.sink.publish(complete=True)
+        table = answers(tmp_path)
+        assert sorted(table["source"][table["task"] == "qa"]) == left
 
 
 def test_rows_nobody_asks_for_leave_the_table_but_are_not_lost(
@@ -265,7 +318,7 @@ def test_every_file_has_the_same_types_even_without_rows(
     with tables(ShardSettings(index=0, count=2, planned=False)) as first:
         add(first, cell("a"))
         first.sink.add_document(
-            replace(DocumentRow.of(document("a"), 3, None), text_layer_pages=3, blank_pages=0)
+            replace(DocumentRow.of(Outline(document("a"))), text_layer_pages=3, blank_pages=0)
         )
         first.sink.commit()
         first.sink.publish(complete=True)

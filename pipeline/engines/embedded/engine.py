@@ -6,6 +6,7 @@ import heapq
 import itertools
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Self
 
@@ -13,11 +14,26 @@ from pipeline.config import EmbeddedSettings
 from pipeline.engines.base import EngineContext
 from pipeline.engines.embedded import replies
 from pipeline.engines.embedded.limits import fields_schema, is_evidence
+from pipeline.engines.embedded.lines import Line
+from pipeline.engines.embedded.passages import cut
+from pipeline.engines.embedded.ranking import Index
 from pipeline.engines.embedded.reader import Reader
-from pipeline.errors import WorkersLost
-from pipeline.records import Completion, Failure, Request
+from pipeline.errors import RenderTimeout, TooLarge, WorkersLost
+from pipeline.records import Completion, Failure, Page, Request
 
 log = logging.getLogger("pipeline")
+
+# First questions about all documents of a window come before the second ones: a window has few documents.
+_INDEXES = 64
+
+
+def _code(error: Exception) -> str:
+    """Return the `error_code` for what ended the reading of a page."""
+    if isinstance(error, TimeoutError):
+        return RenderTimeout.code
+    if isinstance(error, MemoryError):
+        return TooLarge.code
+    return "engine_failed"
 
 
 class EmbeddedEngine:
@@ -32,6 +48,7 @@ class EmbeddedEngine:
         self._settings = settings
         self._envelope = context.envelope
         self._detect_language = context.detect_language
+        self._indexes: OrderedDict[tuple[tuple[str, int, int], ...], Index] = OrderedDict()
         self._waiting: list[tuple[int, int, Request]] = []
         self._numbers = itertools.count()
         self._reader = Reader(settings, as_markdown=context.envelope is None)
@@ -61,7 +78,7 @@ class EmbeddedEngine:
             # What the reading libraries choke on costs its own row; the log has the trace.
             source = request.cell.subject.source
             log.error("%s: could not be answered", source, exc_info=error)
-            failure = Failure("engine_failed", f"{source}: its text could not be read ({error!r})")
+            failure = Failure(_code(error), f"{source}: its text could not be read ({error!r})")
             return [(request, self._completion(request, replies.Written(""), begin, failure))]
         return [(request, self._completion(request, written, begin, None))]
 
@@ -79,9 +96,22 @@ class EmbeddedEngine:
         )
 
     def _write(self, request: Request) -> replies.Written:
-        pages = {page.ordinal: self._reader.lines(page) for page in request.pages}
-        if self._envelope is None:
+        fields = fields_schema(self._envelope) if self._envelope is not None else None
+        if self._envelope is not None and fields is None:
+            return replies.passage(request, lambda: self._index(request.pages))
+        pages = self._lines(request.pages)
+        if self._envelope is None or fields is None:
             return replies.transcription(request, pages)
-        if (schema := fields_schema(self._envelope)) is not None:
-            return replies.fields(request, pages, schema, is_evidence(self._envelope), self._detect_language)
-        return replies.passage(request, pages, self._settings.passage_chars)
+        return replies.fields(request, pages, fields, is_evidence(self._envelope), self._detect_language)
+
+    def _lines(self, pages: Sequence[Page]) -> dict[int, list[Line]]:
+        return {page.ordinal: self._reader.lines(page) for page in pages}
+
+    def _index(self, pages: Sequence[Page]) -> Index:
+        """Return the index of some pages; the last few are kept, for the other questions about them."""
+        key = tuple((page.document.document_id, page.number, page.ordinal) for page in pages)
+        if key not in self._indexes:
+            self._indexes[key] = Index(cut(self._lines(pages), self._settings.passage_chars))
+            if len(self._indexes) > _INDEXES:
+                self._indexes.popitem(last=False)
+        return self._indexes[key]

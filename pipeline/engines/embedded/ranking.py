@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import re
 from collections import Counter
@@ -41,29 +40,56 @@ class Ranked(NamedTuple):
     score: float
 
 
-def count(question: str, passages: Sequence[Passage]) -> Counts:
-    """Count how many passages hold each term of a question."""
-    wanted = set(question_terms(question))
-    terms = [_terms(passage.prose) for passage in passages]
-    holding = Counter(term for each in terms for term in wanted.intersection(each))
-    return Counts(len(passages), sum(each.total() for each in terms), dict(holding))
+class Index:
+    """The terms of passages, counted once: hundreds of questions may be asked about the same pages."""
+
+    def __init__(self, passages: Sequence[Passage]) -> None:
+        self._passages = passages
+        terms = [Counter(tokens(passage.prose)) for passage in passages]
+        self._lengths = [each.total() for each in terms]
+        self._holders: dict[str, list[tuple[int, int]]] = {}
+        """Term → the passages that hold it, by number, and how often each does."""
+        for number, each in enumerate(terms):
+            for term, times in each.items():
+                self._holders.setdefault(term, []).append((number, times))
+
+    def count(self, question: str) -> Counts:
+        """Count how many passages hold each term of a question."""
+        held = {term: len(self._holders[term]) for term in question_terms(question) if term in self._holders}
+        return Counts(len(self._passages), sum(self._lengths), held)
+
+    def rank(self, question: str, counts: Counts) -> list[Ranked]:
+        """Return the best passage of each page, the best of all first.
+
+        The score is BM25 times the share: many repeats of one common word do not outweigh the one rare word
+        asked for. What a document says of itself (its author, date, version) is looked for on its first page
+        first.
+        """
+        title_page = 3 if _ABOUT_ITSELF.search(plain(question)) else 1
+        scored = self._scores(weigh(question, counts), counts)
+        best: dict[int, Ranked] = {}
+        for number, passage in enumerate(self._passages):
+            share, score = scored.get(number, _NOTHING)
+            ranked = Ranked(passage, share, score * share * (title_page if passage.page == 1 else 1))
+            if passage.page not in best or ranked.score > best[passage.page].score:
+                best[passage.page] = ranked
+        return sorted(best.values(), key=lambda ranked: -ranked.score)
+
+    def _scores(self, weights: dict[str, float], counts: Counts) -> dict[int, tuple[float, float]]:
+        """Return, of passages that hold any of it, the share of the question's weight and the BM25 score."""
+        usual = counts.tokens / counts.passages if counts.passages else 0
+        total = sum(weights.values()) or 1
+        held: dict[int, list[float]] = {}
+        for term, weight in weights.items():
+            for number, times in self._holders.get(term, ()):
+                damping = _REPEATS * (1 - _LENGTH + _LENGTH * self._lengths[number] / (usual or 1))
+                sums = held.setdefault(number, [0.0, 0.0])
+                sums[0] += weight
+                sums[1] += weight * times / (times + damping)
+        return {number: (weight / total, score) for number, (weight, score) in held.items()}
 
 
-def rank(question: str, passages: Sequence[Passage], counts: Counts) -> list[Ranked]:
-    """Return the best passage of each page, the best of all first.
-
-    The score is BM25 times the share: many repeats of one common word do not outweigh the one rare word asked
-    for. What a document says of itself (its author, date, version) is looked for on its first page first.
-    """
-    weights = weigh(question, counts)
-    title_page = 3 if _ABOUT_ITSELF.search(plain(question)) else 1
-    best: dict[int, Ranked] = {}
-    for passage in passages:
-        share, score = _score(weights, passage, counts)
-        ranked = Ranked(passage, share, score * share * (title_page if passage.page == 1 else 1))
-        if passage.page not in best or ranked.score > best[passage.page].score:
-            best[passage.page] = ranked
-    return sorted(best.values(), key=lambda ranked: -ranked.score)
+_NOTHING = (0.0, 0.0)
 
 
 def confidence(ranked: Sequence[Ranked]) -> float:
@@ -93,22 +119,7 @@ def _is_labels(text: str) -> bool:
     return len(_NUMBER.findall(text)) > words
 
 
-@functools.lru_cache(maxsize=4096)  # many questions are asked about the same passages
-def _terms(prose: str) -> Counter[str]:
-    return Counter(tokens(prose))
-
-
 def weigh(question: str, counts: Counts) -> dict[str, float]:
     """Weigh the question's terms by rarity, as BM25 does, terms found nowhere included."""
     found = {term: counts.holding.get(term, 0) for term in question_terms(question)}
     return {t: math.log(1 + (counts.passages - n + 0.5) / (n + 0.5)) for t, n in found.items()}
-
-
-def _score(weights: dict[str, float], passage: Passage, counts: Counts) -> tuple[float, float]:
-    """Return the share of the question's weight that a passage holds, and its BM25 score."""
-    terms = _terms(passage.prose)
-    usual = counts.tokens / counts.passages or 1
-    damping = _REPEATS * (1 - _LENGTH + _LENGTH * terms.total() / usual)
-    held = [(weight, terms[term]) for term, weight in weights.items() if terms[term]]
-    total = sum(weights.values()) or 1
-    return sum(w for w, _ in held) / total, sum(w * times / (times + damping) for w, times in held)

@@ -19,6 +19,8 @@ log = logging.getLogger("pipeline")
 _CACHED_PAGES = 512
 # Bounds what libraries hoard in a worker: ONNX Runtime keeps memory for every size of image it met.
 _PAGES_PER_WORKER = 500
+_NOT_LAID_OUT = 0.3
+"""Score of lines of a page that could not be laid out in time or memory: too low to pass without review."""
 
 _PageId = tuple[str, int]
 
@@ -30,8 +32,8 @@ class Reader:
         """`as_markdown`: lay out text layers, for transcriptions."""
         self._as_markdown = as_markdown
         self._timeout_s = settings.page_timeout_s
-        self._pool = workers.Pool(settings.workers, _PAGES_PER_WORKER)
-        self._tasks: dict[_PageId, workers.Task] = {}
+        self._pool = workers.Pool(settings.workers, _PAGES_PER_WORKER, memory_mb=settings.worker_memory_mb)
+        self._tasks: dict[_PageId, workers.Task[list[Line]]] = {}
         self._read: OrderedDict[_PageId, list[Line] | Exception] = OrderedDict()
 
     def close(self) -> None:
@@ -43,9 +45,11 @@ class Reader:
         for page in pages:
             if (key := _page_id(page)) in self._tasks or key in self._read or not self._needs_work(page):
                 continue
-            if has_usable_layer(page):
+            if has_usable_layer(page) and page.part is None:
                 path = str(page.document.path)
-                task = self._pool.schedule(markdown, args=[path, page.number], timeout=self._timeout_s)
+                task = self._pool.schedule(
+                    markdown, args=[path, page.sheet or page.number], timeout=self._timeout_s
+                )
             else:
                 task = self._pool.schedule(read_image, args=[str(page.image)], timeout=self._timeout_s)
             self._tasks[key] = task
@@ -69,9 +73,10 @@ class Reader:
     def _needs_work(self, page: Page) -> bool:
         if page.blank and not page.faint:
             return False
-        return self._as_markdown or not has_usable_layer(page)
+        # A part of a page cannot be laid out: its text layer is as good as it gets.
+        return not has_usable_layer(page) or (self._as_markdown and page.part is None)
 
-    def _result(self, page: Page, task: workers.Task) -> list[Line] | Exception:
+    def _result(self, page: Page, task: workers.Task[list[Line]]) -> list[Line] | Exception:
         try:
             lines: list[Line] = [in_points(line, page.points_per_px) for line in task.result()]
         except WorkersLost:
@@ -80,7 +85,8 @@ class Reader:
             if not _is_legible(page.text):
                 return error
             log.warning("%s, page %d: its text layer serves (%r)", page.document.source, page.number, error)
-            return lines_of(page.text)
+            # The words are all there, but not what is a table or a heading: someone has to look.
+            return [line._replace(score=_NOT_LAID_OUT) for line in lines_of(page.text)]
         return lines or (lines_of(page.text) if _is_legible(page.text) else [])
 
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from pipeline.engines.embedded import extract
 from pipeline.engines.embedded.lines import Line, legibility, text_of
-from pipeline.engines.embedded.passages import Passage, cut
-from pipeline.engines.embedded.ranking import Counts, confidence, count, rank, weigh
+from pipeline.engines.embedded.passages import Passage
+from pipeline.engines.embedded.ranking import Counts, Index, confidence, weigh
 from pipeline.engines.embedded.sentence import answering
 from pipeline.records import Box, Json, Request
 
@@ -73,7 +73,7 @@ def _confidence_in(values: Sequence[Json], pages: Pages) -> float:
     return legibility(lines) if lines else 1.0
 
 
-def passage(request: Request, pages: Pages, passage_chars: int) -> Written:
+def passage(request: Request, index_of_pages: Callable[[], Index]) -> Written:
     """Return the sentences that answer, with their passage as the quote.
 
     A part of a long document hands on the best passages of its best pages instead, and how common the
@@ -84,10 +84,11 @@ def passage(request: Request, pages: Pages, passage_chars: int) -> Written:
         parts = [json.loads(part) for part in request.parts]
         candidates = [_passage(given) for part in parts for given in part["candidates"]]
         counts = reduce(add, (Counts(**part["counts"]) for part in parts))
+        index = Index(candidates)
     else:
-        candidates = cut(pages, passage_chars)
-        counts = count(question, candidates)
-    ranked = rank(question, candidates, counts)
+        index = index_of_pages()
+        counts = index.count(question)
+    ranked = index.rank(question, counts)
     if request.siblings > 1:
         best = [asdict(each.passage) for each in ranked[:_CANDIDATES]]
         return Written(_dump({"candidates": best, "counts": asdict(counts)}))

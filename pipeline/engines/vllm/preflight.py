@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,14 +28,21 @@ WEIGHTS = (
 """The files of a published model that vLLM reads in Mistral's own format, and the system prompt."""
 
 
+_DRIVER_S = 60.0
+"""Time that nvidia-smi has: it loads the driver where nothing else holds it, which takes seconds per GPU."""
+
+
 def visible_gpus() -> list[Gpu]:
-    """List the GPUs that CUDA_VISIBLE_DEVICES leaves, in its order; none where there is no driver."""
+    """List the GPUs that CUDA_VISIBLE_DEVICES leaves, in its order; none where there is no driver.
+
+    Raises SettingsError when the driver does not answer.
+    """
     # Asked of the driver's tool: torch would bring CUDA into this process, and be imported for seconds.
     fields = "index,uuid,name,memory.total,memory.free"
     command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
     try:
-        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
+        listed = _answer_of(command)
+    except OSError:
         return []
     rows = [[cell.strip() for cell in line.split(",")] for line in listed.splitlines() if line.strip()]
     gpus = [(row[1], Gpu(row[0], row[2], float(row[3]) / 1024, float(row[4]) / 1024)) for row in rows]
@@ -43,6 +52,25 @@ def visible_gpus() -> list[Gpu]:
         return [gpu for _, gpu in gpus]
     names = [name.strip() for name in wanted.split(",") if name.strip()]
     return [gpu for name in names for uuid, gpu in gpus if name == gpu.index or uuid.startswith(name)]
+
+
+def _answer_of(command: Sequence[str]) -> str:
+    """Return what a command prints; nothing when it fails. Raises SettingsError when it hangs."""
+    with tempfile.TemporaryFile("w+") as printed:
+        process = subprocess.Popen(command, stdout=printed, stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            status = process.wait(_DRIVER_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            # No longer than this: a process that hangs in the driver does not even end when it is killed.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1)
+            raise SettingsError(
+                f"{command[0]} has not answered for {_DRIVER_S:g} s: the driver hangs; restart this node, run"
+                " on another, or use engine=embedded"
+            ) from None
+        printed.seek(0)
+        return printed.read() if status == 0 else ""
 
 
 def check(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], folder: Path | None) -> str:

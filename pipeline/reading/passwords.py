@@ -1,0 +1,55 @@
+"""Find the password of a document, among as many as there are documents."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import unicodedata
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipeline.errors import SettingsError
+from pipeline.records import matches
+
+
+class Passwords:
+    """Passwords by pattern, the first that names a document counts; `default` for all others."""
+
+    def __init__(self, listed: Sequence[tuple[str, str]], default: str | None) -> None:
+        self._default = default
+        self._globs: list[tuple[int, str, str]] = []
+        # By name: trying every pattern on every document takes hours where each has a password of its own.
+        self._named: dict[str, tuple[int, str]] = {}
+        for number, (pattern, secret) in enumerate(listed):
+            if not pattern or glob.has_magic(pattern):
+                self._globs.append((number, pattern, secret))
+            self._named.setdefault(_plain(pattern).rstrip("/"), (number, secret))
+
+    def of(self, source: str) -> str | None:
+        """Return the password of a source."""
+        found = [self._named[name] for name in _itself_and_folders(_plain(source)) if name in self._named]
+        found += [(number, secret) for number, pattern, secret in self._globs if matches(source, pattern)]
+        return min(found)[1] if found else self._default
+
+
+def read(path: str | None, default: str | None) -> Passwords:
+    """Read a CSV file of patterns and passwords. Raises SettingsError when it is none."""
+    if path is None:
+        return Passwords([], default)
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        return Passwords([(row["document"], row["password"]) for row in rows], default)
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise SettingsError(
+            f"raster.passwords={path}: needs the columns document and password ({error})"
+        ) from error
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).removeprefix("./")
+
+
+def _itself_and_folders(name: str) -> Iterator[str]:
+    yield name
+    yield from (name[:at] for at, character in enumerate(name) if character == "/")

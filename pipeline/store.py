@@ -1,0 +1,193 @@
+"""Whole files on disk: everything that has to outlive this process is written, moved and removed here.
+
+A file is written beside its place, forced to the disk, and renamed, so that it is there whole or not at all,
+whatever happens in between. What this module does to the file system, it does through `disk`: tests put one
+in its place that fails, or kills the process, at any operation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from pipeline.errors import OutputError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # part of Python from 3.12 on
+
+_BUFFER_BYTES = 1 << 20
+
+
+class Disk:
+    """The operations that change a file system, one method for each."""
+
+    def create(self, path: Path, mode: int = 0o666) -> int:
+        """Open a new empty file for writing, or empty the one that is there; never through a link."""
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+
+    def write(self, handle: int, data: memoryview) -> int:
+        """Write some of the data; return how many bytes."""
+        return os.write(handle, data)
+
+    def sync(self, path: Path) -> None:
+        """Wait until what a file holds, or what names a folder holds, is on the disk."""
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Give a file or folder another name; a file that has it already is replaced in the same moment."""
+        old.rename(new)
+
+    def link(self, old: Path, new: Path) -> None:
+        """Give a file a second name. Raises FileExistsError when that is taken."""
+        os.link(old, new)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a name."""
+        path.unlink()
+
+    def mkdir(self, path: Path, mode: int = 0o777) -> None:
+        """Make a folder."""
+        path.mkdir(mode)
+
+    def rmdir(self, path: Path) -> None:
+        """Remove an empty folder."""
+        path.rmdir()
+
+
+disk = Disk()
+"""What the functions below use; looked up at each call."""
+
+
+# ---- files that appear whole ----
+
+
+def aside(target: Path) -> Path:
+    """Return where a file is written before it takes its place."""
+    # Readers of a folder of Parquet files skip names that start with _, such as a killed run leaves.
+    return target.with_name(f"_{target.name}.aside")
+
+
+@contextlib.contextmanager
+def writing(path: Path, mode: int = 0o666, lasting: bool = True) -> Iterator[BinaryIO]:
+    """Open a new file; if the block fails, it is gone again.
+
+    Once the block ends, a `lasting` file is on the disk: others need not survive this process.
+    """
+    raw = _Raw(disk.create(path, mode))
+    try:
+        with io.BufferedWriter(raw, _BUFFER_BYTES) as file:
+            yield file
+        if lasting:
+            disk.sync(path)
+    except BaseException:
+        raw.abandon()
+        _discard(path)  # on a full disk others need the room
+        raise
+
+
+def settle(written: Path, target: Path) -> None:
+    """Let a file or folder that is on the disk take its place, for good when this returns."""
+    disk.rename(written, target)
+    sync_folder(target.parent)
+
+
+def write_text(target: Path, text: str, by: str = "") -> None:
+    """Replace a file by another, whole; `by` tells writers apart that may do so at the same time."""
+    written = aside(target.with_name(f"{target.name}.{by or os.getpid()}"))
+    with writing(written) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))  # names may hold bytes that are no text
+    disk.rename(written, target)
+
+
+def write_first(target: Path, text: str, by: str) -> None:
+    """Write a file unless there is one: of many that do so at the same moment, the first decides."""
+    written = aside(target.with_name(f"{target.name}.{by}"))
+    with writing(written) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+    with contextlib.suppress(FileExistsError):
+        disk.link(written, target)
+    disk.unlink(written)
+    sync_folder(target.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, for good, where they are not there yet."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    with contextlib.suppress(FileExistsError):  # by another process meanwhile
+        disk.mkdir(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk, as far as its file system can do that."""
+    try:
+        disk.sync(path)
+    except OSError as error:
+        # Some network file systems refuse it for folders, which they write through anyway.
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.EACCES):
+            raise
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it; what is gone already is no error."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.is_symlink() or not path.is_dir():
+            disk.unlink(path)
+            return
+        for inner in list(path.iterdir()):
+            remove(inner)
+        disk.rmdir(path)
+
+
+@contextlib.contextmanager
+def disk_errors(output: Path) -> Iterator[None]:
+    """Turn the system's errors into one line about the output directory."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        is_limit = error.errno in (errno.EMFILE, errno.ENFILE)
+        remedy = "raise the limit (ulimit -n)" if is_limit else "free space or choose another"
+        raise OutputError(f"output={output}: cannot be written ({reason}); {remedy}") from error
+
+
+class _Raw(io.RawIOBase):
+    """A file as `disk` writes it, for a buffer in front."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def fileno(self) -> int:
+        return self._handle
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Buffer) -> int:
+        return disk.write(self._handle, memoryview(data))
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._handle)
+        super().close()
+
+    def abandon(self) -> None:
+        """Close without an error, whatever the buffer in front still holds."""
+        with contextlib.suppress(OSError):
+            self.close()
+
+
+def _discard(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        disk.unlink(path)
