@@ -60,10 +60,12 @@ def this_process() -> Owner:
 def is_alive(owner: Owner) -> bool | None:
     """Tell whether an owner is still running; None when that cannot be known from here."""
     here = this_process()
+    # Numbers of processes are given out again: only with its start does one mean the same process.
     if (owner.host, owner.boot, owner.pid_namespace) == (here.host, here.boot, here.pid_namespace):
         return _started(owner.pid) == owner.started
     if owner.job is not None and (state := slurm.job_state(owner.job)) is not None:
         return not slurm.has_ended(state)
+    # In another container of this host its processes are out of sight, unless that host has been restarted.
     if owner.host == here.host and owner.boot != here.boot:
         return False
     return None
@@ -75,4 +77,5 @@ def _started(pid: int) -> int | None:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
+    # A zombie holds nothing any more: it waits for its parent to look.
     return None if fields[0] in "ZX" else int(fields[19])

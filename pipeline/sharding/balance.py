@@ -13,6 +13,7 @@ def balance(costs: Sequence[float], count: int) -> list[int]:
     """
     loads = [(0.0, shard) for shard in range(count)]
     chosen = [0] * len(costs)
+    # By cost, then by place: the same inputs are divided the same way each time.
     for index in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
         load, shard = heapq.heappop(loads)
         heapq.heappush(loads, (load + costs[index], shard))

@@ -26,6 +26,7 @@ def make(settings: RunSettings) -> str:
         # What the tasks of an earlier plan left unpublished would be unknown to those of this one.
         if run.tables.layout.has_leftovers:
             run.tables.sink.publish(complete=False)
+        # Else the lock of a shard that is no more would be looked at for ever.
         run.tables.layout.forget_shards()
         rows, todo = _predict(run)
         assign(rows, todo, settings.task.scope, settings.shard.count)

@@ -57,6 +57,7 @@ def add(entry: PlanRow, chunk: Chunk, model: ModelSettings) -> None:
         entry.error_code, entry.error = entry.error_code or failure.code, entry.error or failure.message
         return
     for index, request in enumerate(chunk.requests):
+        # The prefix gate holds the others back until the first has read the pages.
         cached = chunk.prefix_tokens if index else 0
         entry.requests += 1
         entry.merge_requests += request.siblings > 1 and request.position == 0

@@ -125,6 +125,7 @@ def _state(output: Path, plan: shards.Plan, shard: int, last: Attempt, queued: s
     """Return the state of a shard that a task has worked on, and why if that needs to be said."""
     if last.state == "complete":
         return DONE, ""
+    # What is written last does not say whether the task still lives: the lock does.
     owner = lock.read(_folder(output, plan, shard) / "lock")
     if last.state == "running" and owner is not None and is_alive(owner) is not False:
         return RUNNING, ""

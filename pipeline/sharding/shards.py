@@ -34,6 +34,7 @@ class Plan:
     def rows(self, shard: int | None = None) -> Iterator[PlanRow]:
         """Yield the rows of one shard, or of all inputs, in the order of the inputs."""
         table = self.table if shard is None else self.table.filter(pc.equal(self.table["shard"], shard))
+        # The task is there for people who read the plan.
         for batch in table.drop_columns(["task"]).to_batches():
             for row in batch.to_pylist():
                 yield PlanRow(**row)
@@ -60,6 +61,7 @@ def inputs(settings: RunSettings) -> Inputs:
 def write(output: Path, rows: Sequence[PlanRow], task: str, count: int, settings_hash: str) -> None:
     """Write plan.parquet, whole or not at all."""
     target = output / "plan.parquet"
+    # In the file itself: a plan and what it is a plan of must not part.
     about = {"plan_id": uuid.uuid4().hex, "shards": str(count), "settings_hash": settings_hash}
     listed = [{**asdict(row), "task": task} for row in rows]
     table = pa.Table.from_pylist(listed, schema=columns.PLAN.with_metadata(about))

@@ -103,6 +103,7 @@ class Known:
         """Take note of a document's row; tell whether it says anything new."""
         old = self._documents.get(row.source)
         self._documents[row.source] = row
+        # The time that drawing took differs each time: a run that learns nothing new writes nothing.
         return old is None or any(
             getattr(old, name) != getattr(row, name)
             for name in DocumentRow.__slots__
@@ -158,6 +159,7 @@ class Replies:
         if not any(wanted):
             return
         table = columns.conform(pq.read_table(file).filter(pa.array(wanted)), columns.REQUESTS)
+        # A request that failed is made again: what it came to is no reply.
         table = table.filter(pc.equal(table["status"], "ok"))
         for index, request_id in enumerate(table["request_id"].to_pylist()):
             self._places[request_id] = (len(self._tables), index)

@@ -66,6 +66,7 @@ class Layout:
         if not self.is_whole:
             return own
         of_shards = [part for folder in self.others() for part in journal.parts(folder)]
+        # Numbers of parts count within one journal; a row that two shards wrote is the same but for its time.
         return [*sorted(of_shards, key=lambda part: part.stat().st_mtime_ns), *own]
 
     def published(self, name: str) -> Path:
@@ -90,6 +91,7 @@ class Layout:
         """Refuse an output that was written as another number of shards."""
         count = 1 if self.shard.planned else self.shard.count
         for file in (self.output / "answers").glob("shard-*.parquet"):
+            # With another division each shard would publish rows that a file of the old one has as well.
             if (other := int(file.stem[-4:])) != count:
                 raise OutputError(
                     f"output={self.output}: was written as {other} shards, not {count}; "

@@ -48,10 +48,12 @@ class Ledger:
         """Take rendered pages; yield the rows of the documents that they complete."""
         for page in pages:
             document_id = page.document.document_id
+            # Pages of a document that was opened before, asked about again for a new question.
             if (entry := self._open.get(document_id)) is None:
                 continue
             entry.row = _count(entry.row, page)
             entry.pages_to_come -= 1
+            # A sample is enough to tell: detection takes longer than drawing a plain page.
             if entry.languages.total() < _SAMPLE_PAGES and (
                 name := self._detect_language(page.text[:_SAMPLE_CHARS])
             ):

@@ -43,6 +43,7 @@ def write_aside(
     every current input is known: what was not asked for by now is not asked for at all.
     """
     latest = _latest_rows(files, _KEYS[name])
+    # Other tasks have columns of their own, which stay.
     written = [pq.read_schema(file) for file in files]
     schema = pa.unify_schemas([columns.schema(name, field_kinds), *written]).remove_metadata()
     out = LeftOut()
@@ -57,11 +58,12 @@ def write_aside(
             for table, chosen in _sorted_out(name, file, mask, asked, complete, standing):
                 table = columns.conform(table, schema)
                 published, rest = table.filter(chosen), table.filter(pc.invert(chosen))
+                # Answers and replies are kept for whoever asks again; a document's row is made anew.
                 if name != "documents" and rest.num_rows:
                     out.rows.append(rest)
                 if name == "answers":
                     published = asked.expand(published, schema, standing)
-                    if file == target:
+                    if file == target:  # rows of the journal were in no table that they could leave
                         out.reasons.update(map(asked.reason_to_leave, wanted.rows(rest)))
                 if published.num_rows:
                     writer.write_table(published, row_group_size=_BATCH_ROWS)

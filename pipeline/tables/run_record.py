@@ -48,6 +48,7 @@ class RunRecord:
         """Return the file's text: one object, with the attempt's own values at its top."""
         values = asdict(self)
         return (
+            # `default`: settings may hold whatever YAML gives, dates too.
             json.dumps({**values.pop("attempt"), **values}, indent=2, ensure_ascii=False, default=str) + "\n"
         )
 

@@ -23,18 +23,18 @@ KEYS = {
 Place = tuple[str, str, str | None, str | None]
 """Source, question id, gold answer, gold page: what names a row of an answer."""
 Key = bytes | str
-"""An answer's id, in half the memory where it has the usual form."""
+"""The id of an answer or a document, in half the memory where it has the usual form."""
 _Asked = tuple[str, Question]
 """Source and question, which many answers share: a place of its own each would take twice the memory."""
 
 
-def packed(answer_id: str) -> Key:
-    """Return an answer's id as a key of dictionaries that hold one for each of millions of answers."""
+def packed(identity: str) -> Key:
+    """Return the id of an answer or a document as a key of dictionaries that hold millions of them."""
     try:
-        key = bytes.fromhex(answer_id)
+        key = bytes.fromhex(identity)
     except ValueError:
-        return answer_id
-    return key if key.hex() == answer_id else answer_id
+        return identity
+    return key if key.hex() == identity else identity
 
 
 class Wanted:
@@ -43,8 +43,8 @@ class Wanted:
     def __init__(self, task: str) -> None:
         self._task = task
         self._asked: dict[Key, _Asked | list[_Asked]] = {}
-        self._present: dict[str, str] = {}
-        self._originals: dict[str, str] = {}
+        self._present: dict[str, Key] = {}
+        self._originals: dict[Key, str] = {}
 
     def want(self, cell: Cell) -> bool:
         """Note that the current inputs and questions ask for this cell; tell whether that is new."""
@@ -60,12 +60,13 @@ class Wanted:
 
     def add_document(self, document: Document) -> None:
         """Note that a document is among the current inputs."""
-        self._present[document.source] = document.document_id
-        self._originals.setdefault(document.document_id, document.source)
+        key = packed(document.document_id)
+        self._present[document.source] = key
+        self._originals.setdefault(key, document.source)
 
     def add_folder(self, folder: Subject) -> None:
         """Note that a folder, asked about as a whole, is among the current inputs."""
-        self._present[folder.source] = folder.document_id
+        self._present[folder.source] = packed(folder.document_id)
 
     @property
     def questions(self) -> int:
@@ -84,7 +85,7 @@ class Wanted:
 
     def original(self, document: Document) -> str:
         """Return the name under which the document's bytes were first met."""
-        return self._originals.get(document.document_id, document.source)
+        return self._originals.get(packed(document.document_id), document.source)
 
     def cells(self) -> Iterator[tuple[Key, int]]:
         """Yield the keys of the wanted answers, and in how many rows each is to appear."""
@@ -103,13 +104,13 @@ class Wanted:
         """Say why a published row is not wanted any more."""
         if row["source"] not in self._present:
             return "of files that are not among the inputs"
-        if self._present[str(row["source"])] != row["document_id"]:
+        if self._present[str(row["source"])] != packed(str(row["document_id"])):
             return "of files that have changed"
         return "of questions, or settings, that are not asked with now"
 
     def publishes(self, name: str, row: Row, complete: bool) -> bool:
         """Tell whether a row belongs into its published table; `complete`: all current inputs are known."""
-        source, document_id = str(row["source"]), row["document_id"]
+        source, document_id = str(row["source"]), packed(str(row["document_id"]))
         if "answer_id" in row and packed(str(row["answer_id"])) in self._asked:
             return True
         if source not in self._present:

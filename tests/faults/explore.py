@@ -385,8 +385,10 @@ def main() -> NoReturn:
     faults = [Fault(k, point) for point in range(len(explorer.operations)) for k in given.kinds.split(",")]
     chosen = faults[given.offset % given.stride :: given.stride]
     bad = 0
-    for fault in chosen:
+    for number, fault in enumerate(chosen, 1):
         wrong = explorer.check(fault)
+        if number % 50 == 0:
+            print(f"{number} of {len(chosen)}, {bad} with something wrong", flush=True)
         bad += bool(wrong)
         for line in wrong[:5]:
             print(

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-STRIDE = 33
+STRIDE = 47
 """Every how many-th fault is tried here: `python benchmarks/faults.py` tries them all, in minutes."""
 
 
