@@ -1,0 +1,195 @@
+"""Write the data of the page: what its table shows, and what it shows of each answer, in files."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.records import Box, Json
+from pipeline.tables import read
+from pipeline.tables.columns import Row, Value
+from pipeline.viewing import marks, script
+from pipeline.viewing.finished import Finished
+from pipeline.viewing.pages import Drawn, PageName
+
+TABLE_ROWS = 5000
+"""Rows of the table in a file: the first file fills the screen, the others follow while one looks."""
+DETAIL_ROWS = 200
+"""Answers in a file that is loaded when one of them is opened."""
+_MOST_SEARCHED = 40_000_000
+"""Characters of all answers that the table holds, so that searching is quick and the page small enough."""
+_MOST_SHOWN = 50_000
+"""Characters of one text; a transcription of a long document is for Parquet."""
+
+FACETS: list[Json] = [
+    {"name": "status", "label": "Status"},
+    {"name": "review", "label": "Review"},
+    {"name": "gold", "label": "Against gold"},
+    {"name": "mark", "label": "Marked"},
+    {"name": "task", "label": "Task"},
+    {"name": "question", "label": "Question"},
+    {"name": "evidence", "label": "Evidence"},
+    {"name": "kind", "label": "Kind"},
+    {"name": "language", "label": "Language", "several": True},
+    {"name": "code", "label": "Error code"},
+]
+"""What rows are chosen by, in this order; `mark` is what the browser knows itself."""
+
+
+def write_table(run: Finished, folder: Path) -> int:
+    """Write the rows of the table; return how many files they are."""
+    files = 0
+    for files, columns in enumerate(_table(run), 1):
+        (folder / f"table-{files - 1:04d}.js").write_text(script.call("addRows", columns), encoding="utf-8")
+    return files
+
+
+def _table(run: Finished) -> Iterator[Json]:
+    rows = run.answers.num_rows
+    most_chars = max(200, _MOST_SEARCHED // max(rows, 1))
+    documents = _documents(run)
+    facets: dict[str, list[str | None]] = {
+        **{name: run.text[name] for name in ("source", "question", "status", "task")},
+        "code": run.text["error_code"],
+        "review": ["to review" if needed else "sure" for needed in run.review],
+        "gold": list(run.verdicts),
+        "evidence": list(run.evidence),
+        "kind": [document.kind for document in documents],
+        "language": [document.languages for document in documents],
+        "goldAnswer": run.text["gold_answer"],
+    }
+    pages = run.answers["page"].to_pylist()
+    for start in range(0, rows, TABLE_ROWS):
+        some = slice(start, start + TABLE_ROWS)
+        said = zip(run.text["answer"][some], run.text["error"][some], strict=True)
+        yield {
+            "first": start,
+            "keys": list(run.keys[some]),
+            "page": pages[some],
+            "confidence": list(run.confidence[some]),
+            "answer": [_clipped(answer or error or "", most_chars) for answer, error in said],
+            "coded": {name: script.coded(values[some]) for name, values in facets.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    kind: str | None = None
+    languages: str | None = None
+
+
+def _documents(run: Finished) -> list[_Document]:
+    """Return what is known of the document of each answer; of a folder, nothing."""
+    names = ("kind", "languages")
+    known = [
+        _Document(kind or "unknown", " ".join(languages or ()) or None)
+        for kind, languages in zip(*(run.documents[name].to_pylist() for name in names), strict=True)
+    ]
+    rows = (run.document_rows.get(str(source)) for source in run.text["source"])
+    return [_Document() if row is None else known[row] for row in rows]
+
+
+def write_details(run: Finished, pages: Sequence[Sequence[PageName]], drawn: Drawn, folder: Path) -> None:
+    """Write what is shown of each answer when it is opened."""
+    reviews = marks.of(run)
+    review_below = _review_below(run)
+    for number, start in enumerate(range(0, run.answers.num_rows, DETAIL_ROWS)):
+        indices = range(start, min(start + DETAIL_ROWS, run.answers.num_rows))
+        details: list[Json] = []
+        for index, row in zip(indices, read.rows(run.answers, indices), strict=True):
+            detail = {name: _json(value) for name, value in row.items() if not name.startswith("field_")}
+            detail |= {
+                "evidence_boxes": None,  # they go with the images
+                "verdict": run.verdicts[index],
+                "reasons": list(_reasons(row, review_below)),
+                "attempts": _attempts(run, str(row["answer_id"])),
+                "document": _facts(run, str(row["source"])),
+                "images": [_image(page, row, run, drawn) for page in pages[index]],
+                "reviewed": _reviewed(reviews.get((row["answer_id"], row["source"]))),
+            }
+            details.append(detail)
+        text = script.call("addDetails", number, details)
+        (folder / f"detail-{number:04d}.js").write_text(text, encoding="utf-8")
+
+
+def _review_below(run: Finished) -> float:
+    engine = run.run.settings.get("engine")
+    given = engine.get("review_below") if isinstance(engine, dict) else None
+    return float(given) if isinstance(given, (int, float)) else 0.0
+
+
+def _reasons(row: Row, review_below: float) -> Iterator[str]:
+    """Yield what makes a row one to look at, as far as the row itself tells."""
+    if not row["needs_review"] or row["status"] == "error":
+        return
+    confidence = row["confidence"]
+    if not row["answer"]:
+        yield "there is no answer"
+    if not isinstance(confidence, float):
+        yield "nothing says how sure it is"
+    elif confidence < review_below:
+        yield f"its confidence, {confidence:.2f}, is under {review_below:g}"
+    if row["evidence_found"] is False:
+        yield "the quote is not on the pages that it cites"
+    if row["finish_reason"] not in ("stop", "blank"):
+        yield f"the reply did not end by itself ({row['finish_reason'] or 'no reply'})"
+
+
+def _attempts(run: Finished, answer_id: str) -> Json:
+    found = read.rows(run.requests, run.request_rows.get(answer_id, []))
+    found.sort(key=lambda row: (str(row["created_at"]), str(row["kind"])))
+    return [{name: _json(value) for name, value in row.items()} for row in found]
+
+
+def _facts(run: Finished, source: str) -> Json:
+    row = run.document_rows.get(source)
+    if row is None:
+        return None
+    return {name: _json(value) for name, value in read.rows(run.documents, [row])[0].items()}
+
+
+def _image(page: PageName, row: Row, run: Finished, drawn: Drawn) -> Json:
+    """Return a page with its boxes as shares of its width and height; or why it is not shown."""
+    document = run.document_rows.get(page.source)
+    document_id = "" if document is None else run.document_ids[document]
+    shown: dict[str, Json] = {"ordinal": page.ordinal, "number": page.number, "source": page.source}
+    picture = drawn.pictures.get((document_id, page.number))
+    if picture is None:
+        return shown | {"missing": drawn.failures.get((document_id, page.number)) or drawn.reason or None}
+    width = picture.width_px * picture.points_per_px
+    height = picture.height_px * picture.points_per_px
+    boxes: list[Json] = [
+        [box.x0 / width, box.y0 / height, box.x1 / width, box.y1 / height]
+        for box in _boxes(row)
+        if box.page == page.ordinal
+    ]
+    size: dict[str, Json] = {"width": picture.width_px, "height": picture.height_px}
+    return shown | size | {"file": picture.file, "boxes": boxes}
+
+
+def _boxes(row: Row) -> list[Box]:
+    found: list[dict[str, float]] = row["evidence_boxes"] or []  # type: ignore[assignment]
+    return [Box(int(box["page"]), box["x0"], box["y0"], box["x1"], box["y1"]) for box in found]
+
+
+def _reviewed(row: Row | None) -> Json:
+    if row is None:
+        return None
+    names = ("verdict", "correction", "marked_at", "answer")
+    return {name: _json(row[name]) for name in names}
+
+
+def _json(value: Value) -> Json:
+    if isinstance(value, dt.datetime):
+        return value.isoformat()
+    if isinstance(value, str):
+        return _clipped(value, _MOST_SHOWN)
+    kept: Json = json.loads(json.dumps(value, default=str))
+    return kept
+
+
+def _clipped(text: str, most_chars: int) -> str:
+    return text if len(text) <= most_chars else text[:most_chars] + " …"
