@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from pipeline.records import Box, Json
@@ -15,8 +15,9 @@ from pipeline.viewing import marks, script
 from pipeline.viewing.finished import Finished
 from pipeline.viewing.pages import Drawn, PageName
 
-TABLE_ROWS = 5000
-"""Rows of the table in a file: the first file fills the screen, the others follow while one looks."""
+_FIRST_ROWS = 500
+_TABLE_ROWS = 5000
+"""Rows of the table in a file: the first file fills the screen at once, the others follow while one looks."""
 DETAIL_ROWS = 200
 """Answers in a file that is loaded when one of them is opened."""
 _MOST_SEARCHED = 40_000_000
@@ -62,8 +63,8 @@ def _table(run: Finished) -> Iterator[Json]:
         "goldAnswer": run.text["gold_answer"],
     }
     pages = run.answers["page"].to_pylist()
-    for start in range(0, rows, TABLE_ROWS):
-        some = slice(start, start + TABLE_ROWS)
+    for start, end in pairwise([0, *range(_FIRST_ROWS, rows, _TABLE_ROWS), rows]):
+        some = slice(start, end)
         said = zip(run.text["answer"][some], run.text["error"][some], strict=True)
         yield {
             "first": start,
@@ -92,21 +93,36 @@ def _documents(run: Finished) -> list[_Document]:
     return [_Document() if row is None else known[row] for row in rows]
 
 
+_SHOWN = (
+    "answer_id", "source", "page", "question_id", "question", "status", "error_code", "error", "answer",
+    "fields", "evidence_pages", "evidence_found", "evidence_quote", "pages_total", "pages_read", "requests",
+    "finish_reason", "confidence", "prompt_tokens", "cached_tokens", "output_tokens", "engine_seconds",
+    "model", "engine", "task", "created_at", "gold_answer", "gold_page",
+)  # fmt: skip
+_OF_ATTEMPTS = (
+    "kind", "attempt", "pages", "text", "error_code", "error", "finish_reason", "prompt_tokens",
+    "cached_tokens", "output_tokens", "engine_seconds",
+)  # fmt: skip
+_OF_DOCUMENTS = (
+    "kind", "bytes", "pages", "text_layer_pages", "blank_pages", "languages", "duplicate_of", "error",
+    "document_id",
+)  # fmt: skip
+
+
 def write_details(run: Finished, pages: Sequence[Sequence[PageName]], drawn: Drawn, folder: Path) -> None:
     """Write what is shown of each answer when it is opened."""
     reviews = marks.of(run)
     review_below = _review_below(run)
     for number, start in enumerate(range(0, run.answers.num_rows, DETAIL_ROWS)):
         indices = range(start, min(start + DETAIL_ROWS, run.answers.num_rows))
+        attempts, documents = _attempts(run, indices), _facts(run, indices)
         details: list[Json] = []
         for index, row in zip(indices, read.rows(run.answers, indices), strict=True):
-            detail = {name: _json(value) for name, value in row.items() if not name.startswith("field_")}
-            detail |= {
-                "evidence_boxes": None,  # they go with the images
+            detail = _chosen(row, _SHOWN) | {
                 "verdict": run.verdicts[index],
                 "reasons": list(_reasons(row, review_below)),
-                "attempts": _attempts(run, str(row["answer_id"])),
-                "document": _facts(run, str(row["source"])),
+                "attempts": attempts.get(str(row["answer_id"]), []),
+                "document": documents.get(str(row["source"])),
                 "images": [_image(page, row, run, drawn) for page in pages[index]],
                 "reviewed": _reviewed(reviews.get((row["answer_id"], row["source"]))),
             }
@@ -138,17 +154,25 @@ def _reasons(row: Row, review_below: float) -> Iterator[str]:
         yield f"the reply did not end by itself ({row['finish_reason'] or 'no reply'})"
 
 
-def _attempts(run: Finished, answer_id: str) -> Json:
-    found = read.rows(run.requests, run.request_rows.get(answer_id, []))
-    found.sort(key=lambda row: (str(row["created_at"]), str(row["kind"])))
-    return [{name: _json(value) for name, value in row.items()} for row in found]
+def _attempts(run: Finished, indices: range) -> dict[str, list[Json]]:
+    """Return the requests of some answers, in order. Rows taken one by one would take minutes."""
+    wanted = {answer_id for index in indices if (answer_id := run.text["answer_id"][index])}
+    taken = read.rows(run.requests, [row for each in wanted for row in run.request_rows.get(each, ())])
+    found: dict[str, list[Json]] = {}
+    for row in sorted(taken, key=lambda row: (str(row["created_at"]), str(row["kind"]))):
+        found.setdefault(str(row["answer_id"]), []).append(_chosen(row, _OF_ATTEMPTS))
+    return found
 
 
-def _facts(run: Finished, source: str) -> Json:
-    row = run.document_rows.get(source)
-    if row is None:
-        return None
-    return {name: _json(value) for name, value in read.rows(run.documents, [row])[0].items()}
+def _facts(run: Finished, indices: range) -> dict[str, Json]:
+    sources = {source for index in indices if (source := run.text["source"][index]) in run.document_rows}
+    taken = read.rows(run.documents, [run.document_rows[str(source)] for source in sources])
+    return {str(row["source"]): _chosen(row, _OF_DOCUMENTS) for row in taken}
+
+
+def _chosen(row: Row, names: Sequence[str]) -> dict[str, Json]:
+    """Return what a row holds under some names; what is null is left out, as the page takes it."""
+    return {name: _json(value) for name in names if (value := row[name]) is not None}
 
 
 def _image(page: PageName, row: Row, run: Finished, drawn: Drawn) -> Json:
@@ -179,7 +203,7 @@ def _reviewed(row: Row | None) -> Json:
     if row is None:
         return None
     names = ("verdict", "correction", "marked_at", "answer")
-    return {name: _json(row[name]) for name in names}
+    return _chosen(row, names)
 
 
 def _json(value: Value) -> Json:
@@ -187,8 +211,7 @@ def _json(value: Value) -> Json:
         return value.isoformat()
     if isinstance(value, str):
         return _clipped(value, _MOST_SHOWN)
-    kept: Json = json.loads(json.dumps(value, default=str))
-    return kept
+    return value  # type: ignore[return-value]  # the chosen columns hold JSON's own types beside these
 
 
 def _clipped(text: str, most_chars: int) -> str:

@@ -14,10 +14,12 @@ def call(function: str, *values: Json) -> str:
 
     What documents say stays a string whatever it is: no quote, tag or line separator can end it.
     """
-    texts = (
-        json.dumps(_finite(v), ensure_ascii=False, separators=(",", ":"), allow_nan=False) for v in values
+    text = (
+        ",".join(map(_json, values))
+        .replace("<", "\\u003c")
+        .replace("\u2028", "\\u2028")
+        .replace("\u2029", "\\u2029")
     )
-    text = ",".join(texts).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     return f"docbatch.{function}({text});\n"
 
 
@@ -26,6 +28,13 @@ def coded(values: Sequence[str | None]) -> Json:
     numbers: dict[str, int] = {}
     codes: list[Json] = [-1 if v is None else numbers.setdefault(v, len(numbers)) for v in values]
     return {"values": list(numbers), "codes": codes}
+
+
+def _json(value: Json) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:  # rare: looking for such numbers everywhere takes longer than writing
+        return json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"))
 
 
 def _finite(value: Json) -> Json:

@@ -50,9 +50,20 @@
   addEventListener("hashchange", follow);
   addEventListener("popstate", follow);
 
+  const REFRESH_MS = 500;
+  let refreshed = 0;
+
   on("rows", (first) => {
+    // While more rows are read, choosing them anew each time would take longer than reading them.
+    if (first && performance.now() - refreshed < REFRESH_MS) return;
     docbatch.refresh();
+    refreshed = performance.now();
     if (first === 0) docbatch.layOutTable();
+    openNamed();
+  });
+
+  on("loaded", () => {
+    docbatch.refresh();
     openNamed();
   });
 

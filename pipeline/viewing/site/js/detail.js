@@ -56,14 +56,14 @@
     const verdict = { right: ["right", "✓ holds the gold answer"], wrong: ["wrong", "✗ not the gold answer"] }[detail.verdict];
     return el("div", { class: "badges" },
       [[kind, word === "review" ? "to review" : word === "ok" ? "answered" : word], verdict, found].filter(Boolean).map(([each, text]) => el("span", { class: `badge ${each}` }, text)),
-      detail.confidence === null ? null : el("span", { class: "badge plain" }, `confidence ${detail.confidence.toFixed(2)}`));
+      detail.confidence == null ? null : el("span", { class: "badge plain" }, `confidence ${detail.confidence.toFixed(2)}`));
   }
 
   function answer(detail) {
-    const said = detail.answer === null || detail.answer === "" ? el("p", { class: "quiet" }, "No answer.") : el("p", { class: "answer-text", tabindex: detail.answer.length > 600 ? "0" : null }, detail.answer);
+    const said = !detail.answer ? el("p", { class: "quiet" }, "No answer.") : el("p", { class: "answer-text", tabindex: detail.answer.length > 600 ? "0" : null }, detail.answer);
     return [
       said,
-      detail.fields ? el("details", { open: detail.answer === null || detail.answer === "" }, el("summary", {}, "Fields"), fields(detail.fields)) : null,
+      detail.fields ? el("details", { open: !detail.answer }, el("summary", {}, "Fields"), fields(detail.fields)) : null,
       detail.error ? el("p", { class: "error" }, el("b", {}, `${detail.error_code}: `), detail.error) : null,
     ];
   }
@@ -116,7 +116,7 @@
   function facts(document) {
     if (!document) return null;
     return pairs([
-      ["kind", document.kind], ["size", document.bytes === null ? null : format.bytes(document.bytes)], ["pages", document.pages], ["with a text layer", document.text_layer_pages],
+      ["kind", document.kind], ["size", document.bytes == null ? null : format.bytes(document.bytes)], ["pages", document.pages], ["with a text layer", document.text_layer_pages],
       ["blank", document.blank_pages], ["languages", document.languages?.join(", ")], ["same bytes as", document.duplicate_of],
       ["error", document.error], ["SHA-256", el("code", {}, document.document_id || "–")]]);
   }
@@ -142,7 +142,7 @@
 
   function ids(detail) {
     return pairs([
-      ["task", detail.task], ["model", detail.model], ["engine", detail.engine], ["pages read", detail.pages_total === null ? null : `${detail.pages_read} of ${detail.pages_total}`],
+      ["task", detail.task], ["model", detail.model], ["engine", detail.engine], ["pages read", detail.pages_total == null ? null : `${detail.pages_read} of ${detail.pages_total}`],
       ["requests", detail.requests], ["prompt tokens", number(detail.prompt_tokens)], ["cached", number(detail.cached_tokens)], ["output tokens", number(detail.output_tokens)],
       ["engine time", format.seconds(detail.engine_seconds)], ["ended by", detail.finish_reason], ["made", format.date(detail.created_at)],
       ["question_id", detail.question_id], ["answer_id", el("code", {}, detail.answer_id)]]);
@@ -155,7 +155,7 @@
   function show(detail, row) {
     const place = docbatch.shown.rows.indexOf(row);
     const { length } = docbatch.shown.rows;
-    const where = `${detail.source}${detail.page === null ? "" : `, page ${detail.page}`}`;
+    const where = `${detail.source}${detail.page == null ? "" : `, page ${detail.page}`}`;
     viewer = docbatch.viewer(detail.images);
     const about = el("div", { class: "about" },
       badges(detail, row),

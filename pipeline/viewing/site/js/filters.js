@@ -12,20 +12,34 @@
     return found.map((term) => (term.length > 2 && term.startsWith('"') && term.endsWith('"') ? term.slice(1, -1) : term));
   }
 
-  /** Return a test of rows: every term is in the answer, the question, the source or the gold answer. */
-  function searched(query) {
-    const columns = ["source", "question", "goldAnswer"].map((name) => docbatch.column(name));
-    const wanted = terms(query).map((term) => ({
-      term,
-      // Texts that repeat are looked at once.
-      hits: columns.map((column) => column.lower.map((text) => text.includes(term))),
-    }));
-    return (row) =>
-      wanted.every(
-        ({ term, hits }) =>
-          store.lower[row].includes(term) ||
-          hits.some((hit, index) => columns[index].codes[row] >= 0 && hit[columns[index].codes[row]]),
-      );
+  let searched = { query: "", count: 0, matches: null };
+
+  /** Return which rows match: every term is in the answer, the question, the source or the gold answer. */
+  function search(query) {
+    const same = searched.count === store.count && searched.matches;
+    if (same && searched.query === query) return searched.matches;
+    // One more letter can only leave some of the rows that are found already.
+    const matches = same && query.startsWith(searched.query) && !query.includes('"') ? searched.matches : new Uint8Array(store.count).fill(1);
+    for (const term of terms(query)) keep(matches, term);
+    searched = { query, count: store.count, matches };
+    return matches;
+  }
+
+  /** Keep the matches that hold a term. */
+  function keep(matches, term) {
+    const { lower } = store;
+    const columns = ["source", "question", "goldAnswer"].map((name) => docbatch.column(name)).filter((column) => column.values.length);
+    // Texts that repeat are looked at once.
+    const held = columns.map((column) => Uint8Array.from(column.lower, (text) => text.includes(term)));
+    for (let row = 0; row < matches.length; row++) {
+      if (!matches[row]) continue;
+      let found = false;
+      for (let index = 0; index < columns.length && !found; index++) {
+        const code = columns[index].codes[row];
+        found = code >= 0 && held[index][code] === 1;
+      }
+      if (!found && !lower[row].includes(term)) matches[row] = 0;
+    }
   }
 
   function facets() {
@@ -40,7 +54,7 @@
 
   /** Choose the rows. A facet's own choice does not lessen its counts: they say what choosing another would show. */
   function choose() {
-    const matches = state.query.trim() ? searched(state.query) : null;
+    const matches = state.query.trim() ? search(state.query) : null;
     const all = facets();
     const active = all.filter((facet) => facet.allowed);
     const rows = new Int32Array(store.count);
@@ -54,7 +68,7 @@
         missed = facet;
         if (++misses > 1) break;
       }
-      if (misses > 1 || (matches && !matches(row))) continue;
+      if (misses > 1 || (matches && !matches[row])) continue;
       if (missed === null) rows[count++] = row;
       for (const facet of missed === null ? all : [missed]) {
         const code = facet.column.codes[row];

@@ -16,7 +16,7 @@
     return el("ul", { class: "tiles" },
       tile("Inputs", number(totals.inputs), totals.input_errors ? `${number(totals.input_errors)} with an error` : "all were read"),
       tile("Pages", number(totals.pages), "of all inputs"),
-      tile("Answers", number(counts.rows), "one for each question and input", "#/answers"),
+      tile("Answers", number(counts.rows), "one per question and input", "#/answers"),
       tile("Answered", percent(counts.ok, counts.rows), `${number(counts.ok)} answers`, link({ status: "ok" }), "ok"),
       tile("To review", number(counts.review), "answered, but doubtful", `${link({ status: "ok", review: "to review", sort: "confidence" })}`, "doubt"),
       tile("Errors", number(counts.errors), counts.errors ? "no whole answer" : "none", counts.errors ? link({ status: "error" }) : null, counts.errors ? "bad" : ""),
