@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },  # nothing of each other: the flow hands over what they need
     "flow": SPINE | GROUND | STAGES,
     "sharding": SPINE | GROUND | STAGES | {"flow"},
-    "viewing": SPINE | GROUND | {"tables"},
+    "viewing": SPINE | GROUND | STAGES,
     "command": SPINE | GROUND | {"engines"},
 }
 COMMANDS = {"run", "status", "publish", "report", "check", "fetch", "api"}
@@ -36,7 +36,6 @@ HOMES = {
     "omegaconf": {"command", "run"},
     "pebble": {"workers", "reading.raster"},
     "tqdm": {"flow.progress"},
-    "jinja2": {"viewing.page"},
     "vllm": {"engines.vllm"},
     "xgrammar": {"engines.vllm"},
     "py3langid": {"reading.language"},

@@ -13,6 +13,8 @@ from pipeline.errors import OutputError
 from pipeline.tables import columns
 from pipeline.tables.columns import Row
 
+Table = pa.Table
+
 _HEAVY = ("token_ends", "token_probabilities", "boxes")
 """Columns of `requests` that nobody reads on a page."""
 

@@ -6,15 +6,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline.errors import OutputError
 from pipeline.tables import read, run_record
+from pipeline.tables.read import Table
 from pipeline.tables.run_record import RunRecord
 from pipeline.viewing import gold
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 RIGHT, WRONG, NO_GOLD = "right", "wrong", "no gold answer"
 FOUND, NOT_FOUND, UNKNOWN = "quote found", "quote not found", "cannot be told"
@@ -26,9 +23,9 @@ class Finished:
 
     output: Path
     run: RunRecord
-    answers: pa.Table
-    documents: pa.Table
-    requests: pa.Table
+    answers: Table
+    documents: Table
+    requests: Table
 
     @cached_property
     def text(self) -> dict[str, list[str | None]]:

@@ -137,7 +137,7 @@
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (isTyping(event.target)) {
-      if (event.key === "Escape" && !event.target.closest("dialog")) byId("grid").focus();
+      if (event.key === "Escape" && !event.target.closest("dialog")) docbatch.focusTable();
       return;
     }
     const scrolls = event.target.closest(".stage, .answer-text, .raw, .scroll") && event.key.length > 1 && event.key !== "Escape";

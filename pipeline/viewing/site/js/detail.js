@@ -165,8 +165,7 @@
       gold(detail),
       marking(detail, row),
       detail.reasons.length ? block("Why to look at it", el("ul", {}, detail.reasons.map((reason) => el("li", {}, reason)))) : null,
-      detail.evidence_quote ? block("Quote", el("blockquote", {}, detail.evidence_quote), detail.evidence_pages?.length ? el("p", { class: "quiet" }, `page ${ranges(detail.evidence_pages)}`) : null) : null,
-      marking(detail, row),
+      detail.evidence_quote ? block("Quote", el("blockquote", { tabindex: "0" }, detail.evidence_quote), detail.evidence_pages?.length ? el("p", { class: "quiet" }, `page ${ranges(detail.evidence_pages)}`) : null) : null,
       more(`Replies and attempts (${detail.attempts.length})`, detail.attempts.length ? el("ol", { class: "attempts" }, detail.attempts.map(attempt)) : null),
       more("Document", facts(detail.document)),
       more("Other answers about it", neighbours(row), true),
@@ -205,7 +204,7 @@
     document.body.classList.remove("panel-open");
     state.open = "";
     docbatch.remember();
-    document.getElementById("grid").focus();
+    docbatch.focusTable();
   };
 
   docbatch.toggleZoom = () => viewer?.toggleZoom?.();

@@ -94,6 +94,12 @@
     return document.getElementById("grid");
   }
 
+  function body() {
+    return place().querySelector(".slick-viewport-top.slick-viewport-left");
+  }
+
+  docbatch.focusTable = () => body()?.focus();
+
   /** Make the table, anew when it changes between columns and cards. */
   function make() {
     const before = grid?.getViewport().top ?? 0;
@@ -110,9 +116,10 @@
     });
     grid.onClick.subscribe((_event, { row }) => docbatch.open(docbatch.shown.rows[row], true));
     showSort();
-    // Only scrolling regions that can be reached by keyboard may scroll.
-    for (const pane of place().querySelectorAll(".slick-viewport")) pane.setAttribute("tabindex", "-1");
-    for (const pane of place().querySelectorAll(".slick-pane-header")) pane.removeAttribute("tabindex");
+    // The rows as a whole take the keyboard, see app.js: what SlickGrid would focus beside them is no part of a grid.
+    for (const inner of place().querySelectorAll("[tabindex='0']")) inner.removeAttribute("tabindex");
+    body().setAttribute("tabindex", "0");
+    body().setAttribute("role", "rowgroup");
     if (before) grid.scrollRowToTop(before);
   }
 
