@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -25,7 +25,14 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.config import EmbeddedSettings, ReportSettings, RunSettings, VllmSettings
+from pipeline.config import (
+    DiffSettings,
+    EmbeddedSettings,
+    PageSettings,
+    ReportSettings,
+    RunSettings,
+    VllmSettings,
+)
 from pipeline.errors import Interrupted, PipelineError, SettingsError
 
 # In a wheel conf/ lies inside the package; in a checkout, beside it.
@@ -152,21 +159,40 @@ def _literal(value: object) -> object:
 
 def compose_report(overrides: Sequence[str]) -> ReportSettings:
     """Compose the settings of a report; raises SettingsError naming the override that is wrong."""
+    settings = _compose_as(ReportSettings, "report", overrides)
+    _check_pages(settings.report)
+    return settings
+
+
+def compose_diff(overrides: Sequence[str]) -> DiffSettings:
+    """Compose the settings of a comparison; raises SettingsError naming the override that is wrong."""
+    settings = _compose_as(DiffSettings, "diff", overrides)
+    _check_pages(settings.report)
+    return settings
+
+
+_Settings = TypeVar("_Settings", ReportSettings, DiffSettings)
+
+
+def _compose_as(kind: type[_Settings], config: str, overrides: Sequence[str]) -> _Settings:
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(ReportSettings), _compose(overrides, "report"))
+        merged = OmegaConf.merge(OmegaConf.structured(kind), _compose(overrides, config))
         if missing := sorted(OmegaConf.missing_keys(merged)):
             raise SettingsError(f"{missing[0]}: has no value; set {missing[0]}=… on the command line")
         settings = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise SettingsError(f"{_full_key(error)}: {_one_line(error)}") from error
     except HydraException as error:
-        raise SettingsError(_explain(error, overrides, "report")) from error
-    assert isinstance(settings, ReportSettings)
-    if settings.report.pages not in _PAGES:
-        raise SettingsError(f"report.pages={settings.report.pages}: must be one of {', '.join(_PAGES)}")
-    if not (1 <= settings.report.quality <= 100 and 100 <= settings.report.page_px <= 10_000):
-        raise SettingsError("report.quality and report.page_px: must be 1 to 100 and 100 to 10000")
+        raise SettingsError(_explain(error, overrides, config)) from error
+    assert isinstance(settings, kind)
     return settings
+
+
+def _check_pages(settings: PageSettings) -> None:
+    if settings.pages not in _PAGES:
+        raise SettingsError(f"report.pages={settings.pages}: must be one of {', '.join(_PAGES)}")
+    if not (1 <= settings.quality <= 100 and 100 <= settings.page_px <= 10_000):
+        raise SettingsError("report.quality and report.page_px: must be 1 to 100 and 100 to 10000")
 
 
 def _explain(error: Exception, overrides: Sequence[str], config: str = "config") -> str:

@@ -200,6 +200,16 @@ class ReportSettings:
     raster: RasterSettings
 
 
+@dataclass(slots=True, kw_only=True)
+class DiffSettings:
+    old: str
+    new: str
+    input: str | None
+    """Where the inputs are now; null: where they were for the new run."""
+    report: PageSettings
+    raster: RasterSettings
+
+
 def whole(settings: RunSettings) -> RunSettings:
     """Return the settings of a run over all inputs, which publishes what its shards have journaled."""
     return replace(settings, shard=ShardSettings(index=0, count=1, planned=False))

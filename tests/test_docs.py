@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import errors
-from pipeline.tables import columns, reviews
+from pipeline.tables import changes, columns, reviews
 from pipeline.viewing.remedies import REMEDIES
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +56,8 @@ def test_every_error_code_has_a_remedy_in_the_report() -> None:
     assert set(REMEDIES) == set(rows) & error_codes()
 
 
-@pytest.mark.parametrize("name", ["ANSWERS", "DOCUMENTS", "REQUESTS", "PLAN", "REVIEWS"])
+@pytest.mark.parametrize("name", ["ANSWERS", "DOCUMENTS", "REQUESTS", "PLAN", "REVIEWS", "CHANGES"])
 def test_every_column_is_explained(name: str) -> None:
-    schema: pa.Schema = getattr(reviews if name == "REVIEWS" else columns, name)
+    home = {"REVIEWS": reviews, "CHANGES": changes}.get(name, columns)
+    schema: pa.Schema = getattr(home, name)
     assert not set(schema.names) - named_in("tables.md"), "say in docs/tables.md what these columns hold"

@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "viewing": SPINE | GROUND | STAGES,
     "command": SPINE | GROUND | {"engines"},
 }
-COMMANDS = {"run", "status", "publish", "report", "check", "fetch", "api"}
+COMMANDS = {"run", "status", "publish", "report", "diff", "check", "fetch", "api"}
 EVERYTHING = {*MAY_IMPORT, "run"}
 HOMES = {
     "pymupdf": {"reading"},

@@ -44,6 +44,12 @@ def rows(table: pa.Table, indices: Sequence[int]) -> list[Row]:
     return taken
 
 
+def joined(table: pa.Table, other: pa.Table, indices: Sequence[int], order: Sequence[str]) -> pa.Table:
+    """Return a table with some rows of another, sorted by the columns of `order`."""
+    both = pa.concat_tables([table, other.take(pa.array(indices, pa.int64()))], promote_options="permissive")
+    return (both.sort_by([(name, "ascending") for name in order]) if order else both).combine_chunks()
+
+
 def _read(output: Path, name: str, schema: pa.Schema) -> pa.Table:
     files = sorted((output / name).glob("shard-*.parquet"))
     if not files:

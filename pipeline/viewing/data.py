@@ -26,6 +26,8 @@ _MOST_SHOWN = 50_000
 """Characters of one text; a transcription of a long document is for Parquet."""
 
 FACETS: list[Json] = [
+    {"name": "change", "label": "Change"},
+    {"name": "flips", "label": "Flips", "several": True},
     {"name": "status", "label": "Status"},
     {"name": "review", "label": "Review"},
     {"name": "gold", "label": "Against gold"},
@@ -40,15 +42,30 @@ FACETS: list[Json] = [
 """What rows are chosen by, in this order; `mark` is what the browser knows itself."""
 
 
-def write_table(run: Finished, folder: Path) -> int:
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How the answers of a run, one item of a list for each, were in another run."""
+
+    title: str
+    counted: Finished
+    """The run that the totals are of: without the answers that are only in the other."""
+    change: list[str]
+    flips: list[str | None]
+    """Of status, review and gold, a line each."""
+    old: list[Json]
+    counts: dict[str, int]
+    questions: list[dict[str, Json]]
+
+
+def write_table(run: Finished, folder: Path, difference: Difference | None) -> int:
     """Write the rows of the table; return how many files they are."""
     files = 0
-    for files, columns in enumerate(_table(run), 1):
+    for files, columns in enumerate(_table(run, difference), 1):
         (folder / f"table-{files - 1:04d}.js").write_text(script.call("addRows", columns), encoding="utf-8")
     return files
 
 
-def _table(run: Finished) -> Iterator[Json]:
+def _table(run: Finished, difference: Difference | None) -> Iterator[Json]:
     rows = run.answers.num_rows
     most_chars = max(200, _MOST_SEARCHED // max(rows, 1))
     documents = _documents(run)
@@ -62,6 +79,8 @@ def _table(run: Finished) -> Iterator[Json]:
         "language": [document.languages for document in documents],
         "goldAnswer": run.text["gold_answer"],
     }
+    if difference:
+        facets |= {"change": list(difference.change), "flips": difference.flips}
     pages = run.answers["page"].to_pylist()
     for start, end in pairwise([0, *range(_FIRST_ROWS, rows, _TABLE_ROWS), rows]):
         some = slice(start, end)
@@ -86,7 +105,7 @@ def _documents(run: Finished) -> list[_Document]:
     """Return what is known of the document of each answer; of a folder, nothing."""
     names = ("kind", "languages")
     known = [
-        _Document(kind or "unknown", " ".join(languages or ()) or None)
+        _Document(kind or "unknown", "\n".join(languages or ()) or None)
         for kind, languages in zip(*(run.documents[name].to_pylist() for name in names), strict=True)
     ]
     rows = (run.document_rows.get(str(source)) for source in run.text["source"])
@@ -109,7 +128,13 @@ _OF_DOCUMENTS = (
 )  # fmt: skip
 
 
-def write_details(run: Finished, pages: Sequence[Sequence[PageName]], drawn: Drawn, folder: Path) -> None:
+def write_details(
+    run: Finished,
+    pages: Sequence[Sequence[PageName]],
+    drawn: Drawn,
+    folder: Path,
+    difference: Difference | None,
+) -> None:
     """Write what is shown of each answer when it is opened."""
     reviews = marks.of(run)
     review_below = _review_below(run)
@@ -126,6 +151,8 @@ def write_details(run: Finished, pages: Sequence[Sequence[PageName]], drawn: Dra
                 "images": [_image(page, row, run, drawn) for page in pages[index]],
                 "reviewed": _reviewed(reviews.get((row["answer_id"], row["source"]))),
             }
+            if difference:
+                detail |= {"change": difference.change[index], "old": difference.old[index]}
             details.append(detail)
         text = script.call("addDetails", number, details)
         (folder / f"detail-{number:04d}.js").write_text(text, encoding="utf-8")

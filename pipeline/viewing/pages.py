@@ -91,8 +91,10 @@ def _folders(run: Finished) -> dict[str, list[tuple[str, int]]]:
     return found
 
 
-def chosen(run: Finished, pages: Sequence[Sequence[PageName]], settings: PageSettings) -> list[PageName]:
-    """Return the pages to draw, each once, the most deserving first."""
+def chosen(
+    run: Finished, pages: Sequence[Sequence[PageName]], settings: PageSettings, first: Sequence[int] = ()
+) -> list[PageName]:
+    """Return the pages to draw, each once, the most deserving first: of the rows `first`, of a sample, …"""
     if settings.pages == "none":
         return []
     rows = range(len(pages))
@@ -103,7 +105,7 @@ def chosen(run: Finished, pages: Sequence[Sequence[PageName]], settings: PageSet
     sample = sorted(rows, key=lambda row: ids[row])[: settings.sample]
     deserving = [row for row in rows if run.review[row] or run.verdicts[row] == WRONG]
     deserving.sort(key=lambda row: -1.0 if (c := confidence[row]) is None else c)
-    ordered = dict.fromkeys(page for row in (*sample, *deserving, *rows) for page in pages[row])
+    ordered = dict.fromkeys(page for row in (*first, *sample, *deserving, *rows) for page in pages[row])
     return list(islice(ordered, settings.most_pages))
 
 

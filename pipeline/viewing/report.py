@@ -23,7 +23,9 @@ def write(settings: ReportSettings) -> Path:
     return build(run, settings, output / "report")
 
 
-def build(run: Finished, settings: ReportSettings, target: Path) -> Path:
+def build(
+    run: Finished, settings: ReportSettings, target: Path, difference: data.Difference | None = None
+) -> Path:
     """Write a report beside its place, then put it there; images of an earlier one are kept."""
     aside = journal.aside(target)
     with journal.disk_errors(run.output):
@@ -33,29 +35,33 @@ def build(run: Finished, settings: ReportSettings, target: Path) -> Path:
             (aside / folder).mkdir()
         _link(target / "pages", aside / "pages")
     wanted = pages.pages_of(run)
-    drawn = pages.draw_pages(run, pages.chosen(run, wanted, settings.report), settings, aside / "pages")
+    changed = [row for row, change in enumerate(difference.change) if change != "same"] if difference else []
+    chosen = pages.chosen(run, wanted, settings.report, changed)
+    drawn = pages.draw_pages(run, chosen, settings, aside / "pages")
     with journal.disk_errors(run.output):
         _drop_others(aside / "pages", {picture.file for picture in drawn.pictures.values()})
-        data.write_details(run, wanted, drawn, aside / "data")
-        summary = _summary(run, data.write_table(run, aside / "data"), len(drawn.pictures))
+        data.write_details(run, wanted, drawn, aside / "data", difference)
+        summary = _summary(run, data.write_table(run, aside / "data", difference), difference)
         (aside / "data" / "summary.js").write_text(script.call("begin", summary), encoding="utf-8")
         _replace(target, aside)
     return target / "index.html"
 
 
-def _summary(run: Finished, files: int, pictures: int) -> Json:
+def _summary(run: Finished, files: int, difference: data.Difference | None) -> Json:
     """Return what the first screen shows, and how much there is to load."""
     record = run.run
     return {
-        "title": run.output.resolve().name,
+        "title": difference.title if difference else run.output.resolve().name,
         # Marks are kept in the browser by output: two of them may hold the same answers.
         "id": hashlib.sha256(os.fsencode(run.output.resolve())).hexdigest()[:16],
         "rows": run.answers.num_rows,
         "tableFiles": files,
         "detailRows": data.DETAIL_ROWS,
         "facets": data.FACETS,
-        "pictures": pictures,
-        "totals": totals.count(run).to_json(),
+        "difference": {"counts": difference.counts, "questions": difference.questions}
+        if difference
+        else None,
+        "totals": totals.count(difference.counted if difference else run).to_json(),
         "run": {
             "state": record.attempt.state,
             "error": record.attempt.error,

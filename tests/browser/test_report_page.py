@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from io import BytesIO
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pymupdf
 import pytest
 from axe_playwright_python.base import AxeResults
@@ -18,8 +21,8 @@ from conftest import EVIL, SIGN_AT, Made, Open
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from pipeline.command import compose_report
-from pipeline.viewing import data, report
+from pipeline.command import compose_diff, compose_report
+from pipeline.viewing import changes, data, report
 
 ROWS = ".slick-row"
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
@@ -268,6 +271,29 @@ def test_marks_are_saved_and_become_reviews(open_page: Open, made: Made, tmp_pat
     other.locator("#marks-file").set_input_files(marks)
     expect(other.locator("#marks")).to_contain_text("2 marks loaded.")
     expect(other.locator("#marks-count")).to_have_text("2")
+
+
+# ---- two runs ----
+
+
+def test_two_runs_are_seen_side_by_side(open_page: Open, made: Made, tmp_path: Path) -> None:
+    shutil.copytree(made.output, tmp_path / "new")
+    file = tmp_path / "new" / "answers" / "shard-0000-of-0001.parquet"
+    schema, rows = pq.read_schema(file), pq.read_table(file).to_pylist()
+    changed = next(row for row in rows if row["question_id"] == "keeper")
+    changed["answer"] += " <i>Or so they say.</i>"
+    pq.write_table(
+        pa.Table.from_pylist([row for row in rows if row["question_id"] != "t-3"], schema=schema), file
+    )
+    given = [f"old={made.output}", f"new={tmp_path / 'new'}", "raster.workers=2"]
+    _, report_file = changes.write(compose_diff(given))
+    page = open_page("", report_file.as_uri())
+    expect(page.locator("#difference a.tile", has_text="vanished").locator("b")).to_have_text("1")
+    page.locator("#difference a.tile", has_text="changed").click()
+    expect(page.locator("#shown")).to_have_text(f"1 of {len(rows)} answers")
+    page.locator(ROWS).click()
+    expect(page.locator(".compared ins")).to_contain_text("<i>Or so they say.</i>")
+    expect(page.locator(".sheet .box").first).to_be_visible()
 
 
 # ---- everywhere ----

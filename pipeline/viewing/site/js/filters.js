@@ -46,7 +46,7 @@
     return docbatch.summary.facets.map((facet) => {
       const column = docbatch.column(facet.name);
       const chosen = state.chosen.get(facet.name);
-      const parts = (value) => (facet.several ? value.split(" ") : [value]);
+      const parts = (value) => (facet.several ? value.split("\n") : [value]);
       const allowed = chosen?.size ? column.values.map((value) => parts(value).some((part) => chosen.has(part))) : null;
       return { ...facet, column, parts, allowed, counts: new Int32Array(column.values.length) };
     });

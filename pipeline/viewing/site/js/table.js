@@ -23,6 +23,7 @@
     const mark = value("mark", row);
     return [
       badge(kind, word),
+      ["changed", "appeared", "vanished"].includes(value("change", row)) ? badge("mark", value("change", row)) : null,
       verdict === "right" ? badge("right", "✓ gold", "holds the gold answer") : verdict === "wrong" ? badge("wrong", "✗ gold", "does not hold the gold answer") : null,
       mark && mark !== "not marked" ? badge("mark", mark === "right" ? "✓ you" : mark === "wrong" ? "✗ you" : "✎ you", `marked ${mark}`) : null,
     ].filter(Boolean);
