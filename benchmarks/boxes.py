@@ -92,9 +92,8 @@ class Words:
     """The text of a page as PDFium reads it, and where it stands, in points from the top left corner."""
 
     def __init__(self, page: Page) -> None:
-        document = pypdfium2.PdfDocument(page.document.path)
         try:
-            loaded = document[page.number - 1]
+            loaded = pypdfium2.PdfDocument(page.document.path)[page.number - 1]
             self.is_plain = loaded.get_rotation() == 0
             box = loaded.get_cropbox()
             self.left, self.top = box[0], box[3]

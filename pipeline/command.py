@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.config import (
     DiffSettings,
     EmbeddedSettings,
+    ExportSettings,
     PageSettings,
     ReportSettings,
     RunSettings,
@@ -41,6 +42,8 @@ CONF = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.pa
 
 EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 75
 _PAGES = ("auto", "all", "none")
+_FORMATS = ("csv", "xlsx", "jsonl", "markdown")
+_TABLES = ("answers", "documents", "requests")
 
 
 def to_settings(config: DictConfig) -> RunSettings:
@@ -171,7 +174,17 @@ def compose_diff(overrides: Sequence[str]) -> DiffSettings:
     return settings
 
 
-_Settings = TypeVar("_Settings", ReportSettings, DiffSettings)
+def compose_export(overrides: Sequence[str]) -> ExportSettings:
+    """Compose the settings of an export; raises SettingsError naming the override that is wrong."""
+    settings = _compose_as(ExportSettings, "export", overrides)
+    if settings.format not in _FORMATS:
+        raise SettingsError(f"format={settings.format}: must be one of {', '.join(_FORMATS)}")
+    if not settings.tables or not set(settings.tables) <= set(_TABLES):
+        raise SettingsError(f"tables={settings.tables}: must be among {', '.join(_TABLES)}")
+    return settings
+
+
+_Settings = TypeVar("_Settings", ReportSettings, DiffSettings, ExportSettings)
 
 
 def _compose_as(kind: type[_Settings], config: str, overrides: Sequence[str]) -> _Settings:

@@ -210,6 +210,15 @@ class DiffSettings:
     raster: RasterSettings
 
 
+@dataclass(slots=True, kw_only=True)
+class ExportSettings:
+    output: str
+    format: str
+    to: str | None
+    """The folder to write to; null: OUTPUT/export."""
+    tables: list[str]
+
+
 def whole(settings: RunSettings) -> RunSettings:
     """Return the settings of a run over all inputs, which publishes what its shards have journaled."""
     return replace(settings, shard=ShardSettings(index=0, count=1, planned=False))

@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "viewing": SPINE | GROUND | STAGES,
     "command": SPINE | GROUND | {"engines"},
 }
-COMMANDS = {"run", "status", "publish", "report", "diff", "check", "fetch", "api"}
+COMMANDS = {"run", "status", "publish", "report", "diff", "export", "check", "fetch", "api"}
 EVERYTHING = {*MAY_IMPORT, "run"}
 HOMES = {
     "pymupdf": {"reading"},
@@ -39,6 +39,7 @@ HOMES = {
     "vllm": {"engines.vllm"},
     "xgrammar": {"engines.vllm"},
     "py3langid": {"reading.language"},
+    "xlsxwriter": {"viewing.formats"},
     "huggingface_hub": {"engines.vllm", "fetch"},
 }
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pymupdf
 import pytest
 from PIL import Image, ImageDraw, ImageFont
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from pipeline.command import compose_report, compose_settings
 from pipeline.run import execute
@@ -104,6 +104,8 @@ def chromium() -> Iterator[Browser]:
         yield browser
         browser.close()
 
+
+expect.set_options(timeout=30_000)  # a busy machine is no fault of the page
 
 Open = Callable[..., Page]
 
