@@ -10,7 +10,7 @@ help:  ## List the targets
 demo: $(VENV)/ready  ## Answer questions about the sample documents, then show the answers
 	$(BIN)/python -m pipeline.run input=data/samples task=qa task.questions=data/samples/questions.csv output=output/demo
 	$(BIN)/python -m pipeline.viewing.show output/demo
-	$(BIN)/python -m pipeline.report output=output/demo
+	@$(BIN)/python -m pipeline.report output=output/demo | sed "s/^/The report, to look at, search and review: /"
 
 MYPY_TESTS := $(BIN)/mypy --config-file tests/mypy.ini
 check: $(VENV)/ready-dev  ## Check style and types, those of the tests too

@@ -59,13 +59,14 @@ def main() -> None:
         if pictures < options.pictures:
             pictures += 1
             lines += of_lines(page, words)
-    total = len(quotes) + not_found
-    print(f"text layer: {text_pages} pages, {total} quotes, {not_found} not found; {told(quotes, total)}")
-    print(f"pictures: {pictures} pages, {len(lines)} lines that OCR read; {told(lines, len(lines))}")
+    print(f"text layer: {text_pages} pages, {len(quotes)} quotes found, {not_found} not; {told(quotes)}")
+    print(f"pictures: {pictures} pages, {len(lines)} lines that OCR read; {told(lines)}")
 
 
-def told(found: Sequence[float], total: int) -> str:
-    share = sum(each >= 0.5 for each in found) / max(total, 1)
+def told(found: Sequence[float]) -> str:
+    if not found:
+        return "none"
+    share = sum(each >= 0.5 for each in found) / len(found)
     return f"IoU >= 0.5 of {share:.1%}, median IoU {statistics.median(found):.2f}"
 
 
@@ -95,8 +96,9 @@ class Words:
         try:
             loaded = pypdfium2.PdfDocument(page.document.path)[page.number - 1]
             self.is_plain = loaded.get_rotation() == 0
-            box = loaded.get_cropbox()
-            self.left, self.top = box[0], box[3]
+            # Without a box of its own, PDFium takes a page for letter paper, whatever its parents say.
+            box = loaded.get_cropbox(fallback_ok=False) or loaded.get_mediabox(fallback_ok=False) or (0, 0)
+            self.left, self.top = box[0], box[1] + loaded.get_height()
             self.layer = loaded.get_textpage()
             text = self.layer.get_text_range(errors="replace") if self.is_plain else ""
         except pypdfium2.PdfiumError:
@@ -111,7 +113,15 @@ class Words:
 
     def rects(self, start: int, end: int) -> list[Rect]:
         found = (self.layer.get_rect(i) for i in range(self.layer.count_rects(start, end - start)))
-        return [(x0 - self.left, self.top - y1, x1 - self.left, self.top - y0) for x0, y0, x1, y1 in found]
+        moved = [(x0 - self.left, self.top - y1, x1 - self.left, self.top - y0) for x0, y0, x1, y1 in found]
+        joined: list[Rect] = []
+        for rect in moved:  # PDFium parts a line by fonts and spaces; ours are of lines
+            last = joined[-1] if joined else None
+            if last and min(last[3], rect[3]) > max(last[1], rect[1]) and rect[0] >= last[0]:
+                joined[-1] = (last[0], min(last[1], rect[1]), max(last[2], rect[2]), max(last[3], rect[3]))
+            else:
+                joined.append(rect)
+        return joined
 
 
 def of_quotes(page: Page, words: Words, chance: random.Random) -> Iterator[float | None]:
