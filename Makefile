@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 .PHONY: help demo check test test-browser test-vllm test-slurm clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/ready  ## Answer questions about the sample documents, then show the answers
 	$(BIN)/python -m pipeline.run input=data/samples task=qa task.questions=data/samples/questions.csv output=output/demo
 	$(BIN)/python -m pipeline.viewing.show output/demo
-	@$(BIN)/python -m pipeline.report output=output/demo | sed "s/^/The report, to look at, search and review: /"
+	@printf 'The report, to look at, search and review: '; $(BIN)/python -m pipeline.report output=output/demo
 
 MYPY_TESTS := $(BIN)/mypy --config-file tests/mypy.ini
 check: $(VENV)/ready-dev  ## Check style and types, those of the tests too
