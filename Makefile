@@ -2,14 +2,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo check test test-vllm test-slurm clean
+.PHONY: help demo check test test-browser test-vllm test-slurm clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/ready  ## Answer questions about the sample documents, then show the answers
 	$(BIN)/python -m pipeline.run input=data/samples task=qa task.questions=data/samples/questions.csv output=output/demo
 	$(BIN)/python -m pipeline.viewing.show output/demo
+	@printf 'The report, to look at, search and review: '; $(BIN)/python -m pipeline.report output=output/demo
 
 MYPY_TESTS := $(BIN)/mypy --config-file tests/mypy.ini
 check: $(VENV)/ready-dev  ## Check style and types, those of the tests too
@@ -19,9 +20,16 @@ check: $(VENV)/ready-dev  ## Check style and types, those of the tests too
 	MYPYPATH=tests $(MYPY_TESTS)
 	MYPYPATH=tests/slurm $(MYPY_TESTS) tests/slurm/*.py
 	MYPYPATH=tests/vllm $(MYPY_TESTS) tests/vllm/*.py
+	MYPYPATH=tests/browser $(MYPY_TESTS) tests/browser/*.py
 
 test: $(VENV)/ready-dev  ## Run every test that needs no GPU, no root and no vLLM
 	$(BIN)/python -m pytest
+
+# As root, Chromium is installed where it is missing (Debian); others ask for it, or say where theirs is: CHROMIUM=…
+test-browser: $(VENV)/ready-dev  ## Open the report in a real Chromium
+	[ -n "$$CHROMIUM" ] || command -v chromium > /dev/null || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; }
+	$(BIN)/python -m pytest tests/browser
 
 # A venv of its own: vLLM pins what it needs.
 test-vllm: $(VENV)-vllm/ready  ## Run the whole pipeline on the real vLLM, on the CPU, with a tiny Pixtral

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -27,7 +27,15 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.config import EmbeddedSettings, RunSettings, VllmSettings
+from pipeline.config import (
+    DiffSettings,
+    EmbeddedSettings,
+    ExportSettings,
+    PageSettings,
+    ReportSettings,
+    RunSettings,
+    VllmSettings,
+)
 from pipeline.errors import Interrupted, PipelineError, SettingsError
 
 # In a wheel conf/ lies inside the package; in a checkout, beside it.
@@ -41,6 +49,9 @@ _FIRST_BYTES = 1 << 16
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _LEAST_MEMORY_MB, _LEAST_FILES = 2048, 128
 EXIT_OK, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 75
+_PAGES = ("auto", "all", "none")
+_FORMATS = ("csv", "xlsx", "jsonl", "markdown")
+_TABLES = ("answers", "documents", "requests")
 
 
 def to_settings(config: DictConfig) -> RunSettings:
@@ -173,7 +184,7 @@ def composed_from(values: Mapping[str, object]) -> RunSettings:
     what is wrong.
     """
     groups = [f"{name}={value}" for name, value in values.items() if (CONF / name).is_dir()]
-    known = _known_keys()
+    known = _known_keys("config")
     try:
         config = _compose(groups)
         for name, value in values.items():
@@ -198,7 +209,55 @@ def _literal(value: object) -> object:
     return str(value) if isinstance(value, os.PathLike) else value
 
 
-def _explain(error: Exception, overrides: Sequence[str]) -> str:
+def compose_report(overrides: Sequence[str]) -> ReportSettings:
+    """Compose the settings of a report; raises SettingsError naming the override that is wrong."""
+    settings = _compose_as(ReportSettings, "report", overrides)
+    _check_pages(settings.report)
+    return settings
+
+
+def compose_diff(overrides: Sequence[str]) -> DiffSettings:
+    """Compose the settings of a comparison; raises SettingsError naming the override that is wrong."""
+    settings = _compose_as(DiffSettings, "diff", overrides)
+    _check_pages(settings.report)
+    return settings
+
+
+def compose_export(overrides: Sequence[str]) -> ExportSettings:
+    """Compose the settings of an export; raises SettingsError naming the override that is wrong."""
+    settings = _compose_as(ExportSettings, "export", overrides)
+    if settings.format not in _FORMATS:
+        raise SettingsError(f"format={settings.format}: must be one of {', '.join(_FORMATS)}")
+    if not settings.tables or not set(settings.tables) <= set(_TABLES):
+        raise SettingsError(f"tables={settings.tables}: must be among {', '.join(_TABLES)}")
+    return settings
+
+
+_Settings = TypeVar("_Settings", ReportSettings, DiffSettings, ExportSettings)
+
+
+def _compose_as(kind: type[_Settings], config: str, overrides: Sequence[str]) -> _Settings:
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(kind), _compose(overrides, config))
+        if missing := sorted(OmegaConf.missing_keys(merged)):
+            raise SettingsError(f"{missing[0]}: has no value; set {missing[0]}=… on the command line")
+        settings = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise SettingsError(f"{_full_key(error)}: {_one_line(error)}") from error
+    except HydraException as error:
+        raise SettingsError(_explain(error, overrides, config)) from error
+    assert isinstance(settings, kind)
+    return settings
+
+
+def _check_pages(settings: PageSettings) -> None:
+    if settings.pages not in _PAGES:
+        raise SettingsError(f"report.pages={settings.pages}: must be one of {', '.join(_PAGES)}")
+    if not (1 <= settings.quality <= 100 and 100 <= settings.page_px <= 10_000):
+        raise SettingsError("report.quality and report.page_px: must be 1 to 100 and 100 to 10000")
+
+
+def _explain(error: Exception, overrides: Sequence[str], config: str = "config") -> str:
     """Say in one line which override is wrong and what was probably meant."""
     text = _one_line(error)
     if match := re.search(r"Could not find '([\w/]+)/([^']+)'", text):
@@ -208,7 +267,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
         names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
         return f"{group}={name}: is unknown; there are {', '.join(names)}"
     if match := re.search(r"Could not override '([^']+)'", text):
-        return _unknown(match[1], _known_keys())
+        return _unknown(match[1], _known_keys(config))
     if isinstance(error, OverrideParseException) or "Ambiguous value" in text:
         return f"{text}; quote a value that holds , = ( ) or quotes, like 'input=\"a, b\"'"
     return text
@@ -219,10 +278,10 @@ def _unknown(name: str, known: Sequence[str]) -> str:
     return f"{name}: there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def _known_keys() -> list[str]:
+def _known_keys(config: str) -> list[str]:
     """Return every setting, as it is written on the command line."""
     keys: list[str] = []
-    for key, value in _compose([]).items_ex(resolve=False):
+    for key, value in _compose([], config).items_ex(resolve=False):
         keys.append(str(key))
         if isinstance(value, DictConfig):
             # One level is all there is on the command line.
@@ -233,14 +292,14 @@ def _known_keys() -> list[str]:
 _COMPOSING = threading.Lock()
 
 
-def _compose(overrides: Sequence[str]) -> DictConfig:
+def _compose(overrides: Sequence[str], config: str = "config") -> DictConfig:
     # Hydra has one state for the whole process, which may be that of another Hydra app that calls us.
     with _COMPOSING:
         theirs, their_base = GlobalHydra.instance().hydra, VersionBase.instance().version_base
         GlobalHydra.instance().clear()
         try:
             with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-                return hydra.compose("config", overrides=list(overrides))
+                return hydra.compose(config, overrides=list(overrides))
         finally:
             GlobalHydra.instance().hydra = theirs
             VersionBase.instance().version_base = their_base

@@ -175,6 +175,52 @@ class RunSettings:
     sink: SinkSettings
 
 
+@dataclass(slots=True, kw_only=True)
+class PageSettings:
+    """Which page images go into a report, and how large they are."""
+
+    pages: str
+    """`auto`: of a sample, of answers that are wrong or to review, then of others; `all`; or `none`."""
+    most_pages: int
+    """Page images that `auto` draws at most."""
+    sample: int
+    """Answers of whatever kind whose pages `auto` draws first, so that not only doubtful ones are seen."""
+    page_px: int
+    """Longest side of a page image."""
+    quality: int
+    """Of WebP, 1 to 100."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ReportSettings:
+    output: str
+    input: str | None
+    """Where the inputs are now; null: where they were when they were asked about."""
+    marks: str | None
+    """CSV that a report has saved; it is merged into the reviews of the output."""
+    report: PageSettings
+    raster: RasterSettings
+
+
+@dataclass(slots=True, kw_only=True)
+class DiffSettings:
+    old: str
+    new: str
+    input: str | None
+    """Where the inputs are now; null: where they were for the new run."""
+    report: PageSettings
+    raster: RasterSettings
+
+
+@dataclass(slots=True, kw_only=True)
+class ExportSettings:
+    output: str
+    format: str
+    to: str | None
+    """The folder to write to; null: OUTPUT/export."""
+    tables: list[str]
+
+
 def whole(settings: RunSettings) -> RunSettings:
     """Return the settings of a run over all inputs, which publishes what its shards have journaled."""
     return replace(settings, shard=ShardSettings(index=0, count=1, planned=False))

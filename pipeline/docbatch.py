@@ -11,6 +11,8 @@ COMMANDS = {
     "status": "how far a run, or the shards of a plan, are",
     "publish": "make the tables of what the shards of a plan have answered",
     "report": "write a page to look at, search and review",
+    "diff": "what changed between two runs",
+    "export": "the answers as CSV, XLSX, JSON Lines or Markdown",
     "fetch": "download a model's weights, ahead of a run",
     "check": "tell whether a run would accept these settings",
 }

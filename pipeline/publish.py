@@ -2,18 +2,20 @@
 
 Takes the same overrides as the plan and its tasks. The journals of all shards become the tables that analysts
 read, each replaced whole. What is missing is named, shard by shard, and makes the exit status 1; what is
-there is published all the same. `summary.md` in the output tells both; `report.html` is a page to look at.
+there is published all the same. `summary.md` in the output tells both; `report/index.html` is a page to look
+at.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from pipeline.command import EXIT_FAILED, compose_settings, errors_end_in_a_line
+from pipeline.command import EXIT_FAILED, compose_report, compose_settings, errors_end_in_a_line
 from pipeline.flow.progress import describe
 from pipeline.sharding.publish import complaints, publish
-from pipeline.viewing import page
+from pipeline.viewing import report
 
 
 def main() -> None:
@@ -24,7 +26,7 @@ def main() -> None:
     with errors_end_in_a_line():
         settings = compose_settings(sys.argv[1:])
         published = publish(settings)
-        page.write(Path(settings.output))
+        report.write(replace(compose_report([]), output=settings.output, raster=settings.raster))
     print(describe(published.summary, settings.output))
     if published.missing:
         for line in complaints(published, Path(settings.output)):

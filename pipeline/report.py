@@ -1,7 +1,20 @@
-"""Write an HTML page about what a run has answered: `python -m pipeline.report output=runs/march`.
+"""Write a page about what a run has answered, to look at, search and review.
 
-The page, OUTPUT/report.html, is one file that needs nothing else: what was asked and answered, what failed
-and why, and which answers to look at first. It is made from the published tables and run.json alone.
+    python -m pipeline.report output=runs/march
+    python -m pipeline.report output=runs/march report.pages=all
+    python -m pipeline.report output=runs/march marks=march.csv   # marks of the page become reviews
+
+The page, OUTPUT/report/index.html, opens from a file and needs no server: send the folder. Settings:
+
+    output=DIR            a directory that a run has written
+    input=PATH            where the inputs are now, if not where they were for the run
+    marks=FILE            a CSV that the page has saved, merged into OUTPUT/reviews
+    report.pages=auto     page images: auto (a sample, wrong, to review, then others), all or none
+    report.most_pages=500 that auto draws at most
+    report.sample=50      answers of whatever kind that auto draws the pages of first
+    report.page_px=1400   longest side of a page image
+    report.quality=60     of these images (WebP)
+    raster.…              as for pipeline.run: workers, passwords, time limits
 """
 
 from __future__ import annotations
@@ -9,17 +22,21 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pipeline.command import errors_end_in_a_line
-from pipeline.viewing import page
+from pipeline.command import compose_report, errors_end_in_a_line
 
 
 def main() -> None:
-    """Write the page and say where it is; exit 1 with one line when there is nothing to write about."""
-    given = dict(each.partition("=")[::2] for each in sys.argv[1:])
-    if set(given) != {"output"}:
-        sys.exit("usage: python -m pipeline.report output=DIR")
+    """Merge marks where there are any, write the page and say where it is; exit 1 with one line if not."""
+    if set(sys.argv[1:]) & {"--help", "-h"}:
+        print(__doc__)
+        return
     with errors_end_in_a_line():
-        print(page.write(Path(given["output"])))
+        settings = compose_report(sys.argv[1:])
+        from pipeline.viewing import finished, marks, report
+
+        if settings.marks:
+            print(marks.merge(finished.load(Path(settings.output)), Path(settings.marks)))
+        print(report.write(settings))
 
 
 if __name__ == "__main__":

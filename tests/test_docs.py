@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline import errors
-from pipeline.tables import columns
+from pipeline.tables import changes, columns, reviews
+from pipeline.viewing.remedies import REMEDIES
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,7 +48,16 @@ def test_every_error_code_is_explained() -> None:
     assert not codes - named_in("errors.md"), "say in docs/errors.md what these mean and what to do"
 
 
-@pytest.mark.parametrize("name", ["ANSWERS", "DOCUMENTS", "REQUESTS", "PLAN"])
+def test_every_error_code_has_a_remedy_in_the_report() -> None:
+    assert set(REMEDIES) == error_codes()
+    rows = re.findall(
+        r"^\| `(\w+)` \|", (ROOT / "docs" / "errors.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert set(REMEDIES) == set(rows) & error_codes()
+
+
+@pytest.mark.parametrize("name", ["ANSWERS", "DOCUMENTS", "REQUESTS", "PLAN", "REVIEWS", "CHANGES"])
 def test_every_column_is_explained(name: str) -> None:
-    schema: pa.Schema = getattr(columns, name)
+    home = {"REVIEWS": reviews, "CHANGES": changes}.get(name, columns)
+    schema: pa.Schema = getattr(home, name)
     assert not set(schema.names) - named_in("tables.md"), "say in docs/tables.md what these columns hold"

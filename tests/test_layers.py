@@ -21,11 +21,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     },  # nothing of each other: the flow hands over what they need
     "flow": SPINE | GROUND | STAGES,
     "sharding": SPINE | GROUND | STAGES | {"flow"},
-    "viewing": SPINE | GROUND | {"tables"},
+    "viewing": SPINE | GROUND | STAGES,
     "command": SPINE | GROUND | {"engines"},
     "usage": SPINE | {"command"},
 }
-COMMANDS = {"run", "status", "publish", "report", "check", "fetch", "api", "plan", "docbatch"}
+COMMANDS = {
+    "run",
+    "plan",
+    "status",
+    "publish",
+    "report",
+    "diff",
+    "export",
+    "check",
+    "fetch",
+    "api",
+    "docbatch",
+}
 EVERYTHING = {*MAY_IMPORT, "run"}
 HOMES = {
     "pymupdf": {"reading"},
@@ -41,11 +53,11 @@ HOMES = {
     "omegaconf": {"command", "run"},
     "pebble": {"workers", "reading.raster"},
     "tqdm": {"flow.progress"},
-    "jinja2": {"viewing.page"},
     "vllm": {"engines.vllm"},
     "torch": {"engines.vllm"},
     "xgrammar": {"engines.vllm"},
     "py3langid": {"reading.language"},
+    "xlsxwriter": {"viewing.formats"},
     "huggingface_hub": {"engines.vllm", "fetch"},
 }
 

@@ -14,7 +14,7 @@ from pipeline.config import SourceSettings
 from pipeline.errors import SettingsError
 from pipeline.records import matches
 
-_OWN = frozenset({"_journal", "logs"})
+_OWN = frozenset({"_journal", "logs", "report", "diff", "export"})
 """Folders of an output that lies inside the input; the others hold tables, which are no documents."""
 
 

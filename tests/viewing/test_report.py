@@ -1,66 +1,56 @@
-"""The HTML page: its counts are those of the tables, and what documents say stays text."""
+"""The report's data: its figures are those of the tables, and what documents say stays text."""
 
 from __future__ import annotations
 
 import csv
+import json
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from html.parser import HTMLParser
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from conftest import quoted
+from PIL import Image
 
+from pipeline.command import compose_report
 from pipeline.config import RunSettings
-from pipeline.errors import OutputError
+from pipeline.errors import OutputError, SettingsError
+from pipeline.records import Json
 from pipeline.run import execute
-from pipeline.viewing.page import write
+from pipeline.viewing import script
+from pipeline.viewing.report import write
 
-Rows = list[list[str]]
-
-
-class Page(HTMLParser):
-    """The headings, tiles and tables of a page, as text."""
-
-    def __init__(self, file: Path) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.tiles: list[str] = []
-        self.tables: dict[str, Rows] = {}
-        self.bars = 0
-        self._heading = ""
-        self._inside = ""
-        self.feed(file.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.bars += tag == "rect"
-        if tag == "h2":
-            self._heading = ""
-        elif tag == "tr":
-            self.tables.setdefault(self._heading.partition(",")[0], []).append([])
-        elif tag in ("td", "th"):
-            self.tables[self._heading.partition(",")[0]][-1].append("")
-        elif tag == "li":
-            self.tiles.append("")
-        self._inside = tag if tag in ("h2", "td", "th", "li") else self._inside
-
-    def handle_endtag(self, tag: str) -> None:
-        self._inside = "" if tag == self._inside else self._inside
-
-    def handle_data(self, data: str) -> None:
-        if self._inside == "h2":
-            self._heading += data
-        elif self._inside == "li":
-            self.tiles[-1] += data
-        elif self._inside:
-            self.tables[self._heading.partition(",")[0]][-1][-1] += data
+EVIL = "<script>alert('Which lighthouse?')</script>"
 
 
-def rows(page: Page, heading: str) -> Rows:
-    """Return the rows under a heading, without the first, which names the columns."""
-    return [[" ".join(cell.split()) for cell in row] for row in page.tables[heading][1:]]
+def read(file: Path) -> list[Any]:
+    """Return what a data file hands to the page."""
+    text = file.read_text(encoding="utf-8")
+    given = re.fullmatch(r"docbatch\.\w+\((.*)\);\n", text, re.DOTALL)
+    assert given
+    values: list[Any] = json.loads(f"[{given[1]}]")
+    return values
+
+
+def summary(output: Path) -> dict[str, Any]:
+    found: dict[str, Any]
+    (found,) = read(output / "report" / "data" / "summary.js")
+    return found
+
+
+def details(output: Path) -> list[dict[str, Any]]:
+    found = [read(file)[1] for file in sorted((output / "report" / "data").glob("detail-*.js"))]
+    return [each for some in found for each in some]
+
+
+def settings(output: Path, *overrides: str) -> list[str]:
+    return [f"output={quoted(output)}", "raster.workers=1", *overrides]
 
 
 @pytest.fixture
@@ -71,97 +61,251 @@ def answered(compose: Callable[..., RunSettings], make_pdf: Callable[..., Path],
     (tmp_path / "in" / "<img src=x onerror=alert(1)>.pdf").write_bytes(b"%PDF-1.7 torn")
     questions = tmp_path / "questions.csv"
     with questions.open("w", newline="") as handle:
-        csv.writer(handle).writerows(
-            [
-                ("question_id", "question"),
-                ("total", "What is the total?"),
-                ("evil", "<script>alert('Which lighthouse?')</script>"),
-            ]
-        )
+        rows = [("total", "What is the total?", "300 euros"), ("evil", EVIL, "")]
+        csv.writer(handle).writerows([("question_id", "question", "answer"), *rows])
     execute(compose(f"input={tmp_path / 'in'}", "task=qa", f"task.questions={questions}", "engine=embedded"))
     return tmp_path / "output"
 
 
-def test_the_page_counts_what_the_tables_hold(answered: Path) -> None:
-    page = Page(write(answered))
-    table = pd.read_parquet(answered / "answers")
-    ok = table["status"] == "ok"
-    review = ok & table["needs_review"]
-    assert len(table) == 10
-    assert review.sum() > 0
-    assert page.tiles == [
-        "5 inputs, 1 with an error", "10 questions asked", "80.0 % answered", f"{review.sum()} to review",
-        "2 errors",
-    ]  # fmt: skip
-    for text, question_id, asked, answers, to_review, confidence in (
-        [*row[0].rsplit(" ", 1), *row[1:]] for row in rows(page, "Questions")
-    ):
-        own = table[table["question_id"] == question_id]
-        assert text == own["question"].iloc[0]
-        assert (asked, answers) == ("5", "4")
-        assert int(to_review) == (review & (table["question_id"] == question_id)).sum()
-        assert float(confidence) == pytest.approx(own["confidence"].median(), abs=0.005)
-    ((code, count, example),) = rows(page, "Errors")
-    assert (code, count) == ("corrupt", "2")
-    assert example == table.loc[~ok, "error"].iloc[0]
-    assert rows(page, "Inputs") == [["pdf", "5", "1", "8", "8", "0"]]
-    assert page.bars == 20
+def test_every_figure_is_that_of_the_tables(answered: Path) -> None:
+    write(compose_report(settings(answered, "report.pages=none")))
+    found = summary(answered)["totals"]
+    answers, documents, requests = (
+        pd.read_parquet(answered / n) for n in ("answers", "documents", "requests")
+    )
+    ok, review = answers["status"] == "ok", answers["needs_review"]
+    assert found["counts"] == {
+        "rows": len(answers), "ok": ok.sum(), "review": (ok & review).sum(), "errors": (~ok).sum(),
+        "gold": answers["gold_answer"].notna().sum(),
+        "right": answers["answer"].fillna("").str.contains("300 euros")[answers["gold_answer"].notna()].sum(),
+        "median_confidence": answers[ok]["confidence"].median(),
+    }  # fmt: skip
+    assert found["inputs"] == len(documents)
+    assert found["input_errors"] == (documents["status"] != "ok").sum()
+    assert found["pages"] == documents["pages"].sum()
+    (task,) = found["tasks"]
+    for name in ("prompt_tokens", "cached_tokens", "output_tokens"):
+        assert task[name] == requests[name].sum()
+    assert task["engine_seconds"] == pytest.approx(requests["engine_seconds"].sum())
+    assert task["requests"] == len(requests)
+    assert sum(task["bars"]) == answers[ok]["confidence"].notna().sum()
+    for each in found["questions"]:
+        own = answers[answers["question_id"] == each["question_id"]]
+        assert each["counts"]["rows"] == len(own)
+        assert each["counts"]["review"] == (own["needs_review"] & (own["status"] == "ok")).sum()
+    (kind,) = found["kinds"]
+    assert (kind["inputs"], kind["errors"], kind["pages"]) == (5, 1, 8)
+    (code,) = found["codes"]
+    assert (code["code"], code["inputs"], code["answers"]) == ("corrupt", 1, 2)
+    assert code["examples"] == [answers[~ok]["error"].iloc[0]]
+    assert code["remedy"]
 
 
-def test_inputs_that_could_not_be_read_are_named_by_code(answered: Path) -> None:
-    failed = pd.read_parquet(answered / "documents").query("status == 'error'")
-    assert len(failed)
-    shown = {row[0]: row for row in rows(Page(write(answered)), "Inputs that could not be read")}
-    for code, group in failed.groupby("error_code"):
-        assert shown[str(code)][1] == str(len(group))
-        assert group["error"].iloc[0] in shown[str(code)][2]
-
-
-def test_the_least_certain_answers_come_first(answered: Path) -> None:
-    page = Page(write(answered))
-    confidences = [float(row[-1]) for row in rows(page, "To review")]
-    table = pd.read_parquet(answered / "answers")
-    assert len(confidences) == (table["needs_review"] & (table["status"] == "ok")).sum()
-    assert confidences == sorted(confidences)
+def test_every_answer_is_in_the_table_and_has_its_details(answered: Path) -> None:
+    write(compose_report(settings(answered)))
+    answers = pd.read_parquet(answered / "answers").sort_values(["source", "page", "task", "question_id"])
+    shown = details(answered)
+    assert [each["answer_id"] for each in shown] == list(answers["answer_id"])
+    assert [each.get("answer") for each in shown] == [
+        None if pd.isna(text) else text for text in answers["answer"]
+    ]
+    (table,) = read(answered / "report" / "data" / "table-0000.js")
+    assert table["keys"] == list(answers["answer_id"])
+    raw = pd.read_parquet(answered / "requests").set_index("answer_id")["text"].to_dict()
+    for each in shown:
+        assert [attempt["text"] for attempt in each["attempts"]] == [
+            text for answer_id, text in raw.items() if answer_id == each["answer_id"]
+        ]
 
 
 def test_what_documents_and_questions_say_cannot_become_markup(answered: Path) -> None:
-    page = Page(write(answered))
-    assert not {"script", "img"} & set(page.tags)
-    assert any("<script>alert('Which lighthouse?')</script>" in row[0] for row in rows(page, "Questions"))
-    assert "<img src=x onerror=alert(1)>.pdf" in rows(page, "Errors")[0][2]
+    write(compose_report(settings(answered)))
+    for file in (answered / "report" / "data").glob("*.js"):
+        assert "<" not in file.read_text(encoding="utf-8")
+    assert EVIL in {each["question"] for each in details(answered)}
 
 
-def test_the_page_needs_no_other_file(answered: Path) -> None:
-    text = write(answered).read_text()
-    assert "src=" not in text.replace("&lt;img src=", "")
-    assert "<link" not in text
-    assert "@import" not in text
+@pytest.mark.parametrize("text", ["</script>", "\u2028\u2029", '"\\', "\x00\x1f", "🦊", float("nan")])
+def test_any_value_reaches_the_page_as_it_is(text: Json, tmp_path: Path) -> None:
+    file = tmp_path / "data.js"
+    file.write_text(script.call("begin", {"text": [text]}), encoding="utf-8")
+    assert read(file) == [{"text": [None if isinstance(text, float) else text]}]
 
 
-def test_the_page_is_about_all_shards(
+# ---- page images ----
+
+
+def images(output: Path) -> list[dict[str, Any]]:
+    return [each for one in details(output) for each in one["images"]]
+
+
+def test_pages_are_drawn_once_and_kept_for_the_next_report(answered: Path) -> None:
+    write(compose_report(settings(answered)))
+    files = {each["file"] for each in images(answered) if "file" in each}
+    folder = answered / "report" / "pages"
+    assert {file.name for file in folder.glob("*.webp")} == files
+    for each in images(answered):
+        if "file" in each:
+            with Image.open(folder / str(each["file"])) as image:
+                assert image.size == (each["width"], each["height"])
+                assert max(image.size) == 1400
+    before = {file.name: file.stat().st_ino for file in folder.glob("*.webp")}
+    shutil.move(answered.parent / "in", answered.parent / "moved")
+    write(compose_report(settings(answered)))
+    assert {file.name: file.stat().st_ino for file in folder.glob("*.webp")} == before
+
+
+def test_pages_of_inputs_that_are_gone_or_changed_are_named(
+    answered: Path, make_pdf: Callable[..., Path]
+) -> None:
+    (answered.parent / "in" / "1.pdf").unlink()
+    make_pdf("in/2.pdf", "Another text altogether.")
+    write(compose_report(settings(answered)))
+    missing = {str(each["source"]): str(each.get("missing")) for each in images(answered)}
+    assert "is not in" in missing["1.pdf"]
+    assert "has changed" in missing["2.pdf"]
+    assert missing["3.pdf"] == "None"
+    shutil.move(answered.parent / "in", answered.parent / "moved")
+    shutil.rmtree(answered / "report")
+    write(compose_report(settings(answered)))
+    assert all("there is no such file or folder" in str(each.get("missing")) for each in images(answered))
+    write(compose_report(settings(answered, f"input={quoted(answered.parent / 'moved')}")))
+    assert sum("file" in each for each in images(answered)) > 0
+
+
+def test_all_some_or_no_pages_are_drawn(answered: Path) -> None:
+    found = {}
+    for pages in ("report.pages=all", "report.most_pages=1", "report.pages=none"):
+        write(compose_report(settings(answered, pages)))
+        found[pages] = len(list((answered / "report" / "pages").glob("*.webp")))
+    assert found["report.pages=all"] > 3
+    assert list(found.values())[1:] == [1, 0]
+
+
+def test_the_report_is_no_input_of_the_next_run(
+    compose: Callable[..., RunSettings], make_pdf: Callable[..., Path], tmp_path: Path
+) -> None:
+    make_pdf("in/a.pdf", "A letter from Ada about engines.")
+    given = [f"input={tmp_path / 'in'}", f"output={tmp_path / 'in' / 'output'}", "engine=embedded"]
+    execute(compose(*given))
+    write(compose_report(settings(tmp_path / "in" / "output")))
+    assert list((tmp_path / "in" / "output" / "report" / "pages").glob("*.webp"))
+    assert execute(compose(*given)).inputs == 1
+
+
+# ---- marks ----
+
+COLUMNS = ["answer_id", "source", "verdict", "correction", "marked_at"]
+
+
+def save_marks(file: Path, *rows: tuple[str, ...]) -> Path:
+    with file.open("w", newline="", encoding="utf-8-sig") as handle:
+        csv.writer(handle).writerows([COLUMNS, *rows])
+    return file
+
+
+def merge(output: Path, marks: Path) -> str:
+    command = [sys.executable, "-m", "pipeline.report", *settings(output, f"marks={quoted(marks)}")]
+    done = subprocess.run(
+        [*command, "report.pages=none"], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == (1 if done.stderr else 0)
+    return (done.stderr or done.stdout).splitlines()[0]
+
+
+def test_marks_become_reviews_of_which_the_latest_counts(
+    answered: Path, compose: Callable[..., RunSettings], tmp_path: Path
+) -> None:
+    table = pd.read_parquet(answered / "answers").query("status == 'ok'")
+    one, two = ((row.answer_id, row.source) for row in table.head(2).itertuples())
+    first = save_marks(
+        tmp_path / "1.csv",
+        (*one, "wrong", "", "2026-01-01T10:00:00Z"),
+        (*two, "corrected", "'-3 %", "2026-01-01T10:00:00Z"),
+        ("nowhere", "x.pdf", "right", "", "2026-01-01T10:00:00Z"),
+    )
+    told = "3 marks merged, 2 answers reviewed; 1 are about answers that are not in this output"
+    assert merge(answered, first) == told
+    reviews = pd.read_parquet(answered / "reviews").set_index("answer_id")
+    assert reviews.loc[two[0], "correction"] == "-3 %"
+    assert list(reviews.loc[[one[0], two[0]], "answer"]) == list(table["answer"].head(2))
+    assert merge(answered, first) == told  # again: nothing is doubled
+    assert len(pd.read_parquet(answered / "reviews")) == 2
+    later = save_marks(tmp_path / "2.csv", (*one, "none", "", "2026-01-02T10:00:00+01:00"))
+    assert merge(answered, later) == "1 marks merged, 1 answers reviewed"
+    assert merge(answered, first) == told.replace("2 answers", "1 answers")  # older than what is there
+    execute(compose(f"input={answered.parent / 'in'}", "engine=embedded"))
+    assert len(pd.read_parquet(answered / "reviews")) == 2  # no run touches them
+    assert [each["reviewed"] for each in details(answered) if each["reviewed"]]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (("a", "b", "maybe", "", "2026-01-01"), "verdict 'maybe' must be one of"),
+        (("a", "b", "right", "", "yesterday"), "marked_at must be a time"),
+        (("a", "b", "right", "", "2026-01-01"), "none of its 1 marks is about an answer"),
+    ],
+)
+def test_a_csv_that_is_not_of_marks_is_refused_in_one_line(
+    answered: Path, tmp_path: Path, row: tuple[str, ...], said: str
+) -> None:
+    assert said in merge(answered, save_marks(tmp_path / "marks.csv", row))
+    assert not (answered / "reviews").exists()
+
+
+def test_a_csv_of_something_else_is_refused(answered: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("name,place\nAda,London\n")
+    assert "has no column answer_id" in merge(answered, tmp_path / "other.csv")
+    assert "cannot be read" in merge(answered, tmp_path / "nowhere.csv")
+
+
+# ---- outputs ----
+
+
+def test_the_report_is_about_all_shards_and_tasks(
     compose: Callable[..., RunSettings], make_pdf: Callable[..., Path], tmp_path: Path
 ) -> None:
     for number in range(6):
         make_pdf(f"in/{number}.pdf", f"Letter {number} from Ada." + 200 * number * " and more")
+    given = [f"input={tmp_path / 'in'}", "engine=embedded", "shard.count=2"]
     for index in range(2):
-        execute(
-            compose(f"input={tmp_path / 'in'}", "engine=embedded", "shard.count=2", f"shard.index={index}")
-        )
-    page = Page(write(tmp_path / "output"))
-    assert page.tiles[:3] == ["6 inputs", "6 questions asked", "100.0 % answered"]
+        execute(compose(*given, f"shard.index={index}"))
+        execute(compose(*given, f"shard.index={index}", "task=qa", "task.question='Who wrote the letter?'"))
+    write(compose_report(settings(tmp_path / "output", "report.pages=none")))
+    totals = summary(tmp_path / "output")["totals"]
+    assert totals["inputs"] == 6
+    assert [(each["task"], each["counts"]["rows"]) for each in totals["tasks"]] == [
+        ("describe", 6),
+        ("qa", 6),
+    ]
+
+
+def test_passwords_do_not_reach_the_page(answered: Path) -> None:
+    told = json.loads((answered / "run.json").read_text())
+    told["settings"]["raster"]["password"] = "open sesame"
+    (answered / "run.json").write_text(json.dumps(told))
+    write(compose_report(settings(answered)))
+    assert "open sesame" not in (answered / "report" / "data" / "summary.js").read_text()
 
 
 def test_an_output_without_answers_is_one_line(tmp_path: Path) -> None:
+    report = compose_report(settings(tmp_path))
     with pytest.raises(OutputError, match="has no published answers"):
-        write(tmp_path)
+        write(report)
     (tmp_path / "answers").mkdir()
     (tmp_path / "answers" / "shard-0000-of-0001.parquet").touch()
-    with pytest.raises(OutputError, match=r"has no run\.json"):
-        write(tmp_path)
+    with pytest.raises(OutputError, match="cannot be read"):
+        write(report)
     (tmp_path / "answers" / "shard-0000-of-0001.parquet").unlink()
-    for arguments in ([f"output={tmp_path}"], ["out=x"], []):
+    for arguments in ([f"output={tmp_path}"], ["out=x"], ["report.pages=many"], ["report.quality=0"]):
         command = [sys.executable, "-m", "pipeline.report", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
         assert done.returncode == 1
         assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_wrong_settings_of_a_report_say_what_to_do() -> None:
+    with pytest.raises(SettingsError, match=r"did you mean report\.pages"):
+        compose_report(["report.page=all"])
+    assert compose_report(["report.pages=all"]).report == replace(compose_report([]).report, pages="all")

@@ -1,0 +1,58 @@
+"""Whether an answer is right: by value, by words, and not by accident."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.viewing.gold import is_right
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("Ian Murdock, then at Purdue University.", "purdue university"),
+        ("The total is 1,234.50 euros", "1234.5"),
+        ("1.234", "1234"),
+        ("1.234", "1.234"),
+        ("1 234 567 inhabitants", "1,234,567"),
+        ("-3 %", "-3"),
+        ("Yes, since 1996.", "yes"),
+        ("bxjaholiday パッケージ 朝倉卓人(wtsnjp)", "朝倉卓人"),
+        ("the Constan- tinople treaty", "Constantinople"),
+        ("about 60", "60 | sixty"),
+        ("sixty developers", "60 | sixty"),
+        ("ﬁfteen", "fifteen"),
+    ],
+)
+def test_an_answer_that_says_what_gold_says_is_right(answer: str, gold: str) -> None:
+    assert is_right(answer, gold)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        (None, "60"),
+        ("", "60"),
+        ("160 or 601", "60"),
+        ("3 %", "-3"),
+        ("12.5", "125"),
+        ("There is no such thing as yes", "yes"),
+        ("Annabel", "Anna"),
+        ("not known", "no"),
+        ("Deacon", "Deacon Winn"),
+    ],
+)
+def test_an_answer_that_only_looks_like_it_is_wrong(answer: str | None, gold: str) -> None:
+    assert not is_right(answer, gold)
+
+
+@given(st.text(), st.text())
+def test_any_texts_can_be_compared(answer: str, gold: str) -> None:
+    is_right(answer, gold)
+
+
+@given(st.text(min_size=1).filter(lambda text: bool(text.strip()) and "|" not in text))
+def test_a_text_holds_itself(text: str) -> None:
+    assert is_right(text, text)
