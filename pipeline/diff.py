@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import sys
 
+from pipeline import usage
 from pipeline.command import compose_diff, errors_end_in_a_line
 
 
 def main() -> None:
     """Compare, and say what changed and where the page is; exit 1 with one line where that cannot be done."""
-    if set(sys.argv[1:]) & {"--help", "-h"}:
-        print(__doc__)
-        return
+    usage.print_if_asked(__doc__)
     with errors_end_in_a_line():
         settings = compose_diff(sys.argv[1:])
         from pipeline.viewing import changes

@@ -20,14 +20,13 @@ from __future__ import annotations
 
 import sys
 
+from pipeline import usage
 from pipeline.command import compose_export, errors_end_in_a_line
 
 
 def main() -> None:
     """Export, and name each file; exit 1 with one line where that cannot be done."""
-    if set(sys.argv[1:]) & {"--help", "-h"}:
-        print(__doc__)
-        return
+    usage.print_if_asked(__doc__)
     with errors_end_in_a_line():
         settings = compose_export(sys.argv[1:])
         from pipeline.viewing import formats

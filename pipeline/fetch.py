@@ -1,7 +1,10 @@
-"""Fetch weights ahead of a run: `python -m pipeline.fetch model=pixtral_large [model.path=DIR]`.
+"""Fetch a model's weights, ahead of a run: for login nodes, with a network and no GPU.
 
-For login nodes, with a network and no GPU. Without `model.path` the weights go to the hub's own cache,
-which HF_HOME places and where a run looks for them. Overrides are those of `pipeline.run`.
+    python -m pipeline.fetch model=pixtral_large model.path=/models/pixtral-large
+    python -m pipeline.fetch model=pixtral_12b
+
+Without `model.path` the weights go to the hub's own cache, which HF_HOME places and where a run looks for
+them. Takes the settings of pipeline.run.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline import usage
 from pipeline.command import compose_settings, errors_end_in_a_line
 from pipeline.config import ModelSettings
 from pipeline.engines.vllm import preflight
@@ -19,9 +23,7 @@ from pipeline.errors import SettingsError
 
 def main() -> None:
     """Fetch, and say what to put on the command line; exit 1 with one line when it cannot be done."""
-    if set(sys.argv[1:]) & {"--help", "-h"}:
-        print(__doc__)
-        return
+    usage.print_if_asked(__doc__)
     with errors_end_in_a_line():
         print(fetch(sys.argv[1:]))
 

@@ -9,7 +9,7 @@ from pipeline import run
 
 def main() -> None:
     """Run with `plan=true`."""
-    sys.argv.append("plan=true")
+    sys.argv.append("plan=true")  # last: of a setting that is given twice the later counts
     run.main()
 
 

@@ -1,9 +1,12 @@
-"""Publish what the shards of a plan have answered: `python -m pipeline.publish input=pdfs/ output=runs/m`.
+"""Make the tables of what the shards of a plan have answered.
 
-Takes the same overrides as the plan and its tasks. The journals of all shards become the tables that analysts
-read, each replaced whole. What is missing is named, shard by shard, and makes the exit status 1; what is
-there is published all the same. `summary.md` in the output tells both; `report/index.html` is a page to look
-at.
+    python -m pipeline.publish input=pdfs/ output=runs/march
+    python -m pipeline.publish input=pdfs/ task=qa task.questions=questions.csv output=runs/march
+
+Takes the settings that the plan and its tasks were given. The journals of all shards become the tables that
+analysts read, each replaced whole. What is missing is named, shard by shard, and makes the exit status 1;
+what is there is published all the same. `summary.md` in the output tells both; `report/index.html` is a page to
+look at.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from pipeline import usage
 from pipeline.command import EXIT_FAILED, compose_report, compose_settings, errors_end_in_a_line
 from pipeline.flow.progress import describe
 from pipeline.sharding.publish import complaints, publish
@@ -20,9 +24,7 @@ from pipeline.viewing import report
 
 def main() -> None:
     """Publish; exit 1 with one line for each shard of which something is missing."""
-    if set(sys.argv[1:]) & {"--help", "-h"}:
-        print(__doc__)
-        return
+    usage.print_if_asked(__doc__)
     with errors_end_in_a_line():
         settings = compose_settings(sys.argv[1:])
         published = publish(settings)

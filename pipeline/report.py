@@ -22,14 +22,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from pipeline import usage
 from pipeline.command import compose_report, errors_end_in_a_line
 
 
 def main() -> None:
     """Merge marks where there are any, write the page and say where it is; exit 1 with one line if not."""
-    if set(sys.argv[1:]) & {"--help", "-h"}:
-        print(__doc__)
-        return
+    usage.print_if_asked(__doc__)
     with errors_end_in_a_line():
         settings = compose_report(sys.argv[1:])
         from pipeline.viewing import finished, marks, report

@@ -1,4 +1,13 @@
-"""Show how far the shards of a plan are, while they run too: `python -m pipeline.status output=runs/m`."""
+"""Show how far the shards of a plan are, while they run too.
+
+    python -m pipeline.status output=runs/march
+    python -m pipeline.status output=runs/march json=true   # for programs
+
+Settings:
+
+    output=DIR            a directory that plan=true has written its plan to
+    json=false            print everything as JSON
+"""
 
 from __future__ import annotations
 
@@ -6,6 +15,7 @@ import json
 import sys
 from collections import Counter
 
+from pipeline import usage
 from pipeline.command import errors_end_in_a_line
 from pipeline.sharding.progress import DONE, FAILED, RUNNING, WAITING, Status, status
 
@@ -14,6 +24,7 @@ _MOST_LINES = 40
 
 def main() -> None:
     """Print the status; exit 1 with one line when there is none."""
+    usage.print_if_asked(__doc__)
     given = dict(each.partition("=")[::2] for each in sys.argv[1:])
     if set(given) - {"output", "json"} or "output" not in given:
         sys.exit("usage: python -m pipeline.status output=DIR [json=true]")

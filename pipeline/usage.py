@@ -33,15 +33,10 @@ class Setting(NamedTuple):
     meaning: str
 
 
-def wants_help(arguments: Sequence[str]) -> bool:
-    """Tell whether somebody asks what a command does."""
-    return bool(set(arguments) & {"--help", "-h", "help"})
-
-
-def print_if_asked(text: str) -> None:
+def print_if_asked(text: str | None) -> None:
     """Print help or the version and end with 0, where the command line asks for them."""
-    if wants_help(sys.argv[1:]):
-        print(text.strip())
+    if set(sys.argv[1:]) & {"--help", "-h"}:
+        print((text or "").strip())
         sys.exit(0)
     if "--version" in sys.argv[1:]:
         print(f"docbatch {version()}")
