@@ -5,8 +5,8 @@
 
 Takes the settings that the plan and its tasks were given. The journals of all shards become the tables that
 analysts read, each replaced whole. What is missing is named, shard by shard, and makes the exit status 1;
-what is there is published all the same. `summary.md` in the output tells both; `report/index.html` is a page to
-look at.
+what is there is published all the same. `summary.md` in the output tells both; `report/index.html` is a page
+to look at.
 """
 
 from __future__ import annotations
