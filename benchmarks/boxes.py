@@ -142,7 +142,7 @@ def of_lines(page: Page, words: Words) -> Iterator[float]:
         if not likeness or max(likeness) < 0.8:
             continue  # misread, or parted differently: what is measured is places
         place = read[likeness.index(max(likeness))][1]
-        x0, y0, x1, y1 = (corner * page.points_per_px for corner in place)
+        x0, y0, x1, y1 = (scale * at for scale, at in zip(2 * page.points_per_px, place, strict=True))
         yield iou([(x0, y0, x1, y1)], words.rects(start, end))
 
 

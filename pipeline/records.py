@@ -112,8 +112,11 @@ class Page:
     text_covers: bool = False
     """The text layer holds what the page shows: not a stamp on a scan, a cipher or an invisible layer."""
     blank: bool = False
-    points_per_px: float = 1.0
-    """Points of the page to a pixel of its image; 1 for image files, whose points are these pixels."""
+    points_per_px: tuple[float, float] = (1.0, 1.0)
+    """Points of the page to a pixel of its image, across and down: sides are rounded to whole patches each.
+
+    1 for image files, whose points are these pixels.
+    """
     faint: bool = False
     """Blank to the eye, but there are marks: the answer must be looked at."""
     damaged: bool = False

@@ -131,7 +131,7 @@ def _rendered(job: Job, changed_ns: int, sheet: Sheet, out: str) -> Rendered:
         image = images.decode(job, sheet)
         scratch.write_image(Path(out), sheet.width_px, sheet.height_px, image.tobytes())
         blank, faint = marks.look(image)
-        return Rendered("", Words(), False, blank, faint, False, 1.0)
+        return Rendered("", Words(), False, blank, faint, False, (1.0, 1.0))
     picture = pages.draw(job, changed_ns, sheet)
     scratch.write_image(Path(out), sheet.width_px, sheet.height_px, picture.samples)
     found, samples = picture.layer, memoryview(picture.samples)
@@ -142,5 +142,5 @@ def _rendered(job: Job, changed_ns: int, sheet: Sheet, out: str) -> Rendered:
         blank=picture.blank,
         faint=picture.faint,
         damaged=picture.damaged,
-        points_per_px=1 / picture.scale[0],
+        points_per_px=(1 / picture.scale[0], 1 / picture.scale[1]),
     )

@@ -88,7 +88,7 @@ class Rendered(NamedTuple):
     blank: bool
     faint: bool
     damaged: bool
-    points_per_px: float
+    points_per_px: tuple[float, float]
     seconds: float = 0.0
 
 

@@ -210,8 +210,8 @@ def _image(page: PageName, row: Row, run: Finished, drawn: Drawn) -> Json:
     picture = drawn.pictures.get((document_id, page.number))
     if picture is None:
         return shown | {"missing": drawn.failures.get((document_id, page.number)) or drawn.reason or None}
-    width = picture.width_px * picture.points_per_px
-    height = picture.height_px * picture.points_per_px
+    width = picture.width_px * picture.points_per_px[0]
+    height = picture.height_px * picture.points_per_px[1]
     boxes: list[Json] = [
         [box.x0 / width, box.y0 / height, box.x1 / width, box.y1 / height]
         for box in _boxes(row)

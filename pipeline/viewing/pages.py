@@ -45,7 +45,7 @@ class Picture:
     file: str
     width_px: int
     height_px: int
-    points_per_px: float
+    points_per_px: tuple[float, float]
 
 
 @dataclass(slots=True)

@@ -88,7 +88,7 @@ def render_run(job: Job, wanted: list[tuple[Sheet, str]]) -> object:
             return made
         grey = b"\x80" * (3 * sheet.width_px * sheet.height_px)
         scratch.write_image(Path(out), sheet.width_px, sheet.height_px, grey)
-        outcomes.append(Rendered("", Words(), False, False, False, False, 1.0))
+        outcomes.append(Rendered("", Words(), False, False, False, False, (1.0, 1.0)))
     return outcomes
 
 

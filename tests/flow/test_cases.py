@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jsonschema
 import pandas as pd
+import pymupdf
 import pytest
 
 from pipeline.config import RunSettings
@@ -84,3 +85,28 @@ def test_a_text_layer_in_cipher_is_not_taken_for_what_is_seen(compose: Callable[
     assert all("731 million" in answer for answer in table["answer"])
     assert table["evidence_found"]["good.pdf"]
     assert table["evidence_found"]["shifted.pdf"] is None
+
+
+def test_words_read_off_a_scan_are_marked_where_they_stand(
+    compose: Callable[..., RunSettings], tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    with pymupdf.open() as drawn, pymupdf.open() as scan:
+        page = drawn.new_page(width=595, height=842)
+        page.insert_text((72, 100), "The parcel left the harbour on Monday morning.", fontsize=14)
+        page.insert_text((72, 790), "The total amount due is 4812.50 EUR.", fontsize=14)
+        (place,) = page.search_for("The total amount due is 4812.50 EUR.")
+        picture = page.get_pixmap(dpi=200)
+        scan.new_page(width=595, height=842).insert_image(page.rect, pixmap=picture)
+        scan.save(tmp_path / "in" / "scan.pdf")
+    question = "task.question='What is the total amount due?'"
+    settings = compose(
+        f"input={tmp_path / 'in'}", "engine=embedded", "task=qa", question, "engine.passage_chars=60"
+    )
+    execute(settings)
+    (row,) = pd.read_parquet(Path(settings.output) / "answers").to_dict("records")
+    assert "4812.50" in row["evidence_quote"]
+    # Sides are rounded to whole patches: with one scale for both the box lies 13 points too high.
+    box = max(row["evidence_boxes"], key=lambda box: box["y1"])
+    assert abs(box["y1"] - place.y1) < 6 and abs(box["y0"] - place.y0) < 6, (box, place)
+    assert abs(box["x0"] - place.x0) < 6 and abs(box["x1"] - place.x1) < 6, (box, place)
