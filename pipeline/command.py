@@ -130,7 +130,10 @@ def _check_writable(output: Path) -> None:
         ) from error
 
 
-_WITH_VALUE = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p"}
+_WITH_VALUE = {
+    "--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p", "--cfg", "-c",
+    "--info", "-i", "--experimental-rerun",
+}  # fmt: skip
 
 
 def with_input(arguments: Sequence[str]) -> list[str]:

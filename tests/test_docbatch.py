@@ -55,6 +55,7 @@ def test_a_path_alone_is_the_input(tmp_path: Path) -> None:
     odd.touch()
     escaped = str(odd).replace("'", "\\'")
     assert with_input([str(odd), "task=qa"]) == [f"input='{escaped}'", "task=qa"]
+    assert with_input(["--cfg", "job"]) == ["--cfg", "job"]
     assert with_input(["--config-dir", "own", "pdfs/"]) == ["input='pdfs/'", "--config-dir", "own"]
     assert with_input(["task=qa", "+engine.args.seed=1", "~task"]) == [
         "task=qa",
