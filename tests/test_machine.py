@@ -175,9 +175,16 @@ def test_in_a_plain_locale_names_and_questions_are_what_they_are(
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"])
 def test_a_signal_ends_the_run_after_saving_what_is_finished(
-    compose: Callable[..., RunSettings], documents: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    compose: Callable[..., RunSettings],
+    documents: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    name: str,
 ) -> None:
     number, asked = signal.Signals[name], 0
+    # Under nohup, say, SIGHUP is ignored from the start, and then rightly ends nothing.
+    before = signal.signal(number, signal.SIG_DFL)
+    request.addfinalizer(lambda: signal.signal(number, before))
 
     def reply(request: Request) -> scripted.Play:
         nonlocal asked
