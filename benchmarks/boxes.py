@@ -22,7 +22,7 @@ import numpy as np
 import pypdfium2
 
 from pipeline.answering.evidence import look_up
-from pipeline.command import compose_report
+from pipeline.compose import compose_report
 from pipeline.engines.embedded.ocr import read_image
 from pipeline.reading import draw, raster, source
 from pipeline.records import Chunk, Page, Subject

@@ -35,7 +35,7 @@ from typing import Any
 import pymupdf
 
 from pipeline.asking import windows
-from pipeline.command import compose_settings
+from pipeline.compose import compose_settings
 from pipeline.config import ModelSettings, RunSettings
 from pipeline.engines import base, choose, prefix_gate
 from pipeline.engines.vllm import engine as vllm

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pymupdf
 from playwright.sync_api import Page, sync_playwright
 
-from pipeline.command import compose_report, compose_settings
+from pipeline.compose import compose_report, compose_settings
 from pipeline.flow.account import Account
 from pipeline.reading import source
 from pipeline.records import fingerprint

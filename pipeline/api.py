@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.command import composed_from, logged_to
-from pipeline.config import RunSettings
+from pipeline.command import logged_to
+from pipeline.compose import composed_from
 from pipeline.errors import Interrupted, SettingsError
 from pipeline.records import Json, Summary
 
@@ -39,27 +39,28 @@ class Run:
     @functools.cached_property
     def answers(self) -> pd.DataFrame:
         """One row per document (or page, or folder) and question; docs/tables.md has the columns."""
-        return self._table("answers")
+        from pipeline.tables import frames
+
+        return frames.answers(self.output)
 
     @functools.cached_property
     def documents(self) -> pd.DataFrame:
         """One row per input file."""
-        return self._table("documents")
+        from pipeline.tables import frames
+
+        return frames.documents(self.output)
 
     @functools.cached_property
     def requests(self) -> pd.DataFrame:
         """One row per model request, with the raw text of its reply."""
-        return self._table("requests")
+        from pipeline.tables import frames
+
+        return frames.requests(self.output)
 
     @functools.cached_property
     def record(self) -> dict[str, Json]:
         """What run.json says: state, settings, versions, counts, dates."""
         return dict(json.loads((self.output / "run.json").read_text(encoding="utf-8")))
-
-    def _table(self, name: str) -> pd.DataFrame:
-        from pipeline.tables import frames
-
-        return frames.read(self.output, name)
 
 
 def answer(
@@ -96,20 +97,12 @@ def answer(
     given["task.schema"] = None if schema is None else _as_schema(schema)
     chosen = {name: value for name, value in given.items() if value is not None}
     run_settings = composed_from(chosen | dict(settings or {}))
-    return _executed(run_settings, logs, execute)
-
-
-def _executed(settings: RunSettings, logs: Path, execute: _Execute) -> Run:
     with logged_to(logs):
         try:
-            return Run(Path(settings.output), execute(settings))
+            return Run(Path(run_settings.output), execute(run_settings))
         except Interrupted as signalled:
             # What notebooks and scripts expect of Ctrl-C.
             raise KeyboardInterrupt(f"{signalled}: finished work is saved; call again to continue") from None
-
-
-class _Execute(Protocol):
-    def __call__(self, settings: RunSettings) -> Summary: ...
 
 
 def load(output: str | Path) -> Run:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import sys
 
 from pipeline import usage
-from pipeline.command import compose_settings, errors_end_in_a_line
+from pipeline.command import errors_end_in_a_line
+from pipeline.compose import compose_settings
 
 
 def main() -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
+from pathlib import Path
+
+from pipeline.command import fail
+from pipeline.errors import SettingsError
 
 COMMANDS = {
     "run": "answer questions about documents and charts; tables in output/",
@@ -38,7 +43,11 @@ def main() -> None:
     if not arguments or arguments[0] in ("--help", "-h", "help"):
         print(help_text())
         return
-    name, rest = (arguments[0], arguments[1:]) if arguments[0] in COMMANDS else ("run", arguments)
+    first = arguments[0]
+    name, rest = (first, arguments[1:]) if first in COMMANDS else ("run", arguments)
+    near = difflib.get_close_matches(first, COMMANDS, n=1, cutoff=0.7)
+    if first not in COMMANDS and near and not Path(first).exists():
+        fail(SettingsError(f"{first}: is no command and no path; did you mean docbatch {near[0]}?"))
     sys.argv = [f"docbatch {name}", *rest]
     importlib.import_module(f"pipeline.{name}").main()
 

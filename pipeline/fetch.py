@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import usage
-from pipeline.command import compose_settings, errors_end_in_a_line
+from pipeline.command import errors_end_in_a_line
+from pipeline.compose import compose_settings
 from pipeline.config import ModelSettings
 from pipeline.engines.vllm import preflight
 from pipeline.errors import SettingsError

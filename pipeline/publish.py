@@ -16,7 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline import usage
-from pipeline.command import EXIT_FAILED, compose_report, compose_settings, errors_end_in_a_line
+from pipeline.command import EXIT_FAILED, errors_end_in_a_line
+from pipeline.compose import compose_report, compose_settings
 from pipeline.flow.progress import describe
 from pipeline.sharding.publish import complaints, publish
 from pipeline.viewing import report

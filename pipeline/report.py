@@ -23,7 +23,8 @@ import sys
 from pathlib import Path
 
 from pipeline import usage
-from pipeline.command import compose_report, errors_end_in_a_line
+from pipeline.command import errors_end_in_a_line
+from pipeline.compose import compose_report
 
 
 def main() -> None:

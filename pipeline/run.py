@@ -12,18 +12,15 @@ from omegaconf import DictConfig
 
 from pipeline import usage
 from pipeline.command import (
-    CONF,
     EXIT_INTERRUPTED,
-    check_arguments,
     errors_end_in_a_line,
     fail,
     ignore_signals,
     log_to,
     signals_raise,
     speak_utf8,
-    to_settings,
-    with_input,
 )
+from pipeline.compose import CONF, check_arguments, to_settings, with_input
 from pipeline.config import RunSettings
 from pipeline.errors import Interrupted, SettingsError
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.command import CONF
+from pipeline.compose import CONF
 
 _WIDTH = 100
 _NAME_WIDTH = 30

@@ -12,7 +12,7 @@ import pymupdf
 import pytest
 
 from pipeline.asking import schema, tokens
-from pipeline.command import CONF, to_settings
+from pipeline.compose import CONF, to_settings
 from pipeline.config import RunSettings
 from pipeline.engines.base import EngineContext
 from pipeline.reading import language

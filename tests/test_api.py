@@ -77,7 +77,7 @@ def test_mistakes_are_errors_that_say_what_to_do(invoices: Path, tmp_path: Path)
         pipeline.answer(invoices, output=tmp_path / "out", settings={"engine.wokers": 2})
     with pytest.raises(SettingsError, match=r"task=qas: is unknown; there are .*describe"):
         pipeline.answer(invoices, task="qas", output=tmp_path / "out")
-    with pytest.raises(OutputError, match="holds no table of answers"):
+    with pytest.raises(OutputError, match="has no published answers"):
         pipeline.load(tmp_path / "elsewhere")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import quoted
 
-from pipeline.command import CONF
+from pipeline.compose import CONF
 from pipeline.config import RunSettings
 
 GROUPS = sorted(f"{file.parent.name}={file.stem}" for file in CONF.glob("*/*.yaml"))

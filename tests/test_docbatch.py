@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import usage
-from pipeline.command import with_input
+from pipeline.compose import with_input
 from pipeline.docbatch import COMMANDS
 from pipeline.errors import SettingsError
 from pipeline.flow.identity import EFFECTS
@@ -38,6 +38,12 @@ def test_the_command_alone_lists_what_there_is() -> None:
     assert ended.returncode == 0
     assert all(f"\n  {name} " in ended.stdout for name in COMMANDS)
     assert docbatch("--version").stdout.startswith("docbatch ")
+
+
+def test_a_misspelt_command_is_not_taken_for_an_input() -> None:
+    ended = docbatch("reprot", "output=runs/march")
+    assert ended.returncode == 1
+    assert ended.stderr == "error: reprot: is no command and no path; did you mean docbatch report?\n"
 
 
 def test_help_says_what_every_setting_means() -> None:

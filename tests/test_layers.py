@@ -22,8 +22,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "flow": SPINE | GROUND | STAGES,
     "sharding": SPINE | GROUND | STAGES | {"flow"},
     "viewing": SPINE | GROUND | STAGES,
-    "command": SPINE | GROUND | {"engines"},
-    "usage": SPINE | {"command"},
+    "command": SPINE,
+    "compose": SPINE | {"engines"},
+    "usage": SPINE | {"compose"},
 }
 COMMANDS = {
     "run",
@@ -49,8 +50,8 @@ HOMES = {
     "mistral_common": {"asking.tokens"},
     "pyarrow": {"tables", "sharding.shards"},
     "rapidocr": {"engines.embedded"},
-    "hydra": {"command", "run"},
-    "omegaconf": {"command", "run"},
+    "hydra": {"compose", "run"},
+    "omegaconf": {"compose", "run"},
     "pebble": {"workers", "reading.raster"},
     "tqdm": {"flow.progress"},
     "vllm": {"engines.vllm"},
@@ -116,5 +117,5 @@ def test_each_heavy_library_has_one_home(library: str) -> None:
 
 def test_asking_for_help_loads_nothing_heavy() -> None:
     heavy = {"pymupdf", "mistral_common", "pyarrow", "pandas", "numpy", "rapidocr", "vllm", "bm25s", "torch"}
-    for name in ("run", "command", "config", "errors", "usage", "docbatch"):
+    for name in ("run", "command", "compose", "config", "errors", "usage", "docbatch"):
         assert not {i.split(".")[0] for i in imports(modules()[name], at_import=True)} & heavy

@@ -1,33 +1,42 @@
-"""Read published tables as pandas likes them: whole numbers and booleans stay so where some are missing."""
+"""Published tables as pandas likes them: whole numbers and booleans stay so where some are missing."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import OutputError
+import pyarrow as pa
+
+from pipeline.tables import read
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_ORDER = {
-    "answers": ["source", "page", "task", "question_id"],
-    "documents": ["source"],
-    "requests": ["created_at", "request_id"],
-}
+
+def answers(output: Path) -> pd.DataFrame:
+    """Return all answers, sorted by source, page, task, question_id. Raises OutputError without any."""
+    return _frame(read.answers(output))
 
 
-def read(output: Path, name: str) -> pd.DataFrame:
-    """Return the table `answers`, `documents` or `requests` of an output directory, in a lasting order.
+def documents(output: Path) -> pd.DataFrame:
+    """Return all documents, sorted by source."""
+    return _frame(read.documents(output))
 
-    Answers are sorted by source, page, task and question_id. Raises OutputError where there is no such table.
-    """
+
+def requests(output: Path) -> pd.DataFrame:
+    """Return all requests with all that was noted of them, in the order in which they ended."""
+    return _frame(read.requests(output, whole=True)).sort_values(
+        ["created_at", "request_id"], ignore_index=True, kind="stable"
+    )
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
     import pandas as pd
 
-    folder = output / name
-    if not any(folder.glob("*.parquet")):
-        raise OutputError(f"{output}: holds no table of {name}; is it the output of a run?")
     # pandas' own types: else a column of page numbers with a gap becomes one of floats.
-    table = pd.read_parquet(folder, dtype_backend="numpy_nullable")
-    order = [column for column in _ORDER[name] if column in table.columns]
-    return table.sort_values(order, ignore_index=True, kind="stable")
+    own = {
+        pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype(),
+        pa.float64(): pd.Float64Dtype(), pa.string(): pd.StringDtype(),
+    }  # fmt: skip
+    frame: pd.DataFrame = table.to_pandas(types_mapper=own.get)
+    return frame

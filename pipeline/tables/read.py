@@ -32,10 +32,10 @@ def documents(output: Path) -> pa.Table:
     return _read(output, "documents", columns.DOCUMENTS).sort_by("source").combine_chunks()
 
 
-def requests(output: Path) -> pa.Table:
-    """Return all requests without what was noted of each token."""
+def requests(output: Path, whole: bool = False) -> pa.Table:
+    """Return all requests, without what was noted of each token unless the `whole` of it is wanted."""
     light = pa.schema([field for field in columns.REQUESTS if field.name not in _HEAVY])
-    return _read(output, "requests", light).combine_chunks()
+    return _read(output, "requests", columns.REQUESTS if whole else light).combine_chunks()
 
 
 def rows(table: pa.Table, indices: Sequence[int]) -> list[Row]:

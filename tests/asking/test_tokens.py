@@ -37,7 +37,7 @@ def model(request: pytest.FixtureRequest) -> tuple[TokenCounter, draw.Geometry]:
     import hydra
     from omegaconf import OmegaConf
 
-    from pipeline.command import CONF
+    from pipeline.compose import CONF
     from pipeline.config import ModelSettings
 
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):

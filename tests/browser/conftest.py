@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from pipeline.command import compose_report, compose_settings
+from pipeline.compose import compose_report, compose_settings
 from pipeline.run import execute
 from pipeline.viewing import report
 

@@ -21,7 +21,7 @@ from conftest import EVIL, SIGN_AT, Made, Open
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from pipeline.command import compose_diff, compose_report
+from pipeline.compose import compose_diff, compose_report
 from pipeline.viewing import changes, data, report
 
 ROWS = ".slick-row"

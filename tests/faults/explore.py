@@ -37,7 +37,7 @@ from PIL import Image
 
 from pipeline import store, workers
 from pipeline.asking import tokens
-from pipeline.command import CONF, to_settings
+from pipeline.compose import CONF, to_settings
 from pipeline.config import RunSettings
 from pipeline.engines import choose
 from pipeline.errors import PipelineError

@@ -31,7 +31,7 @@ import scripted
 from fuzz import mutate
 from PIL import Image, ImageDraw
 
-from pipeline.command import CONF, to_settings
+from pipeline.compose import CONF, to_settings
 from pipeline.config import RunSettings
 from pipeline.engines import choose
 from pipeline.reading.kinds import ENDINGS

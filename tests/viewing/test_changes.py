@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.command import compose_diff
+from pipeline.compose import compose_diff
 from pipeline.config import RunSettings
 from pipeline.run import execute
 from pipeline.viewing import changes

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.command import compose_export
+from pipeline.compose import compose_export
 from pipeline.config import RunSettings
 from pipeline.errors import OutputError, SettingsError
 from pipeline.run import execute

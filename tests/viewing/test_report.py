@@ -18,7 +18,7 @@ import pytest
 from conftest import quoted
 from PIL import Image
 
-from pipeline.command import compose_report
+from pipeline.compose import compose_report
 from pipeline.config import RunSettings
 from pipeline.errors import OutputError, SettingsError
 from pipeline.records import Json

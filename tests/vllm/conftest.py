@@ -17,7 +17,7 @@ import tiny
 from PIL import Image
 
 from pipeline.asking import prompt, schema, tokens
-from pipeline.command import CONF, to_settings
+from pipeline.compose import CONF, to_settings
 from pipeline.config import RunSettings
 from pipeline.engines.base import EngineContext
 from pipeline.engines.vllm.engine import VllmEngine
