@@ -18,6 +18,8 @@ from pathlib import Path
 from pipeline import usage
 from pipeline.command import EXIT_FAILED, errors_end_in_a_line
 from pipeline.compose import compose_report, compose_settings
+from pipeline.config import RunSettings
+from pipeline.errors import PipelineError
 from pipeline.flow.progress import describe
 from pipeline.sharding.publish import complaints, publish
 from pipeline.viewing import report
@@ -29,13 +31,31 @@ def main() -> None:
     with errors_end_in_a_line():
         settings = compose_settings(sys.argv[1:])
         published = publish(settings)
-        report.write(replace(compose_report([]), output=settings.output, raster=settings.raster))
     print(describe(published.summary, settings.output))
+    _write_report(settings, published.summary.cells)
     if published.missing:
         for line in complaints(published, Path(settings.output)):
             print(f"error: {line}", file=sys.stderr)
         print("submit the same again to get what is missing, and only that", file=sys.stderr)
         sys.exit(EXIT_FAILED)
+
+
+# It is made in memory and as large as the answers: beyond this, only for those who ask for it.
+_MOST_ANSWERS_SHOWN = 100_000
+
+
+def _write_report(settings: RunSettings, answers: int) -> None:
+    """Write the report; that it cannot be written does not make the tables any less complete."""
+    how = f"python -m pipeline.report output={settings.output}"
+    if answers > _MOST_ANSWERS_SHOWN:
+        print(f"report   not written by itself for over {_MOST_ANSWERS_SHOWN:,} answers: {how}")
+        return
+    try:
+        page = report.write(replace(compose_report([]), output=settings.output, raster=settings.raster))
+    except PipelineError as error:
+        print(f"report   not written ({error}); try again with {how}", file=sys.stderr)
+    else:
+        print(f"report   {page}")
 
 
 if __name__ == "__main__":

@@ -61,3 +61,34 @@ def test_every_column_is_explained(name: str) -> None:
     home = {"REVIEWS": reviews, "CHANGES": changes}.get(name, columns)
     schema: pa.Schema = getattr(home, name)
     assert not set(schema.names) - named_in("tables.md"), "say in docs/tables.md what these columns hold"
+
+
+DOCUMENT_ERRORS = {
+    name
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, errors.DocumentError)
+}
+
+
+def messages() -> Iterator[tuple[str, str]]:
+    """Yield where the text of an error row is written, and the text, a mark for each value in it."""
+    for file in sorted((ROOT / "pipeline").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                place = {"Failure": 1}.get(node.func.id, 0 if node.func.id in DOCUMENT_ERRORS else None)
+                if (
+                    place is not None
+                    and len(node.args) > place
+                    and isinstance(node.args[place], ast.JoinedStr)
+                ):
+                    parts = node.args[place]
+                    assert isinstance(parts, ast.JoinedStr)
+                    written = (p.value if isinstance(p, ast.Constant) else "{}" for p in parts.values)
+                    yield f"{file.name}:{node.lineno}", "".join(map(str, written))
+
+
+def test_the_text_of_every_error_row_says_what_to_do() -> None:
+    # One that ends in a value has been written elsewhere, and is found there.
+    whole = [(place, text) for place, text in messages() if not text.endswith("{}")]
+    assert len(whole) >= 20
+    assert not [(place, text) for place, text in whole if not re.search(r"; \w+ ?\w*", text)]

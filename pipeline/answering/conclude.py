@@ -34,7 +34,7 @@ class Conclusion:
         fault = self.fault(cell, completion)
         reply = fault or self.reader.read(completion.text, ordinals(cell.subject.pages))
         if isinstance(reply, Problem):
-            message = f"the reply is not of the form asked for ({reply.reason})"
+            message = f"the reply is not of the form asked for ({reply.reason}); look at it"
             reply = Failure("schema_invalid", f"{_named(cell)}: {message}")
         if isinstance(reply, Failure):
             # The words stay in the row: a person can often use what no parser could.

@@ -57,9 +57,9 @@ def member(job: Job, number: int) -> tuple[str, io.BytesIO]:
             # The size in the directory may lie: what comes out is what counts.
             content = file.read(_MOST_BYTES + 1)
     except _BROKEN as error:
-        raise Corrupt(f"{named}: cannot be unpacked ({first_line(error)})") from None
+        raise Corrupt(f"{named}: cannot be unpacked ({first_line(error)}); fetch it again") from None
     if len(content) > _MOST_BYTES:
-        raise TooLarge(f"{named}: is over {_MOST_BYTES >> 20} MB")
+        raise TooLarge(f"{named}: is over {_MOST_BYTES >> 20} MB; make the picture smaller")
     return _kind(content, found.filename), io.BytesIO(content)
 
 
@@ -79,16 +79,20 @@ def _opened(job: Job, changed_ns: int) -> tuple[zipfile.ZipFile, list[str]]:
     try:
         with open(job.path, "rb") as file:  # noqa: PTH123 - names of any bytes
             if _directory_bytes(file) > _MOST_DIRECTORY:
-                raise TooLarge(f"{job.source}: the archive's directory is over {_MOST_DIRECTORY >> 20} MB")
+                raise TooLarge(
+                    f"{job.source}: the archive's directory is over {_MOST_DIRECTORY >> 20} MB; divide it"
+                )
         archive = zipfile.ZipFile(job.path)
     except _BROKEN as error:
-        raise Corrupt(f"{job.source}: cannot be opened as cbz ({first_line(error)})") from None
+        raise Corrupt(
+            f"{job.source}: cannot be opened as cbz ({first_line(error)}); fetch it again"
+        ) from None
     names = [found.filename for found in archive.infolist() if not found.is_dir()]
     found = sorted(filter(_is_page, names), key=_natural)
     if not found:
-        raise Empty(f"{job.source}: has no pages, none of its {len(names)} files is a picture")
+        raise Empty(f"{job.source}: has no pages, none of its {len(names)} files is a picture; look into it")
     if len(found) > _MOST_PAGES:
-        raise TooLarge(f"{job.source}: has {len(found)} pages, over {_MOST_PAGES}")
+        raise TooLarge(f"{job.source}: has {len(found)} pages, over {_MOST_PAGES}; divide it")
     return archive, found
 
 

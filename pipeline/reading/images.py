@@ -96,7 +96,7 @@ def _refused(job: Job, kind: str, file: odd_images.Content, error: Exception) ->
     if form:
         why = f"a form of {kind} that is not read here ({form}); convert it to PNG"
         raise Unsupported(f"{job.source}: {why}") from None
-    raise Corrupt(f"{job.source}: not a readable {kind} image ({said})") from None
+    raise Corrupt(f"{job.source}: not a readable {kind} image ({said}); fetch it again") from None
 
 
 def _file(job: Job, number: int) -> tuple[str, odd_images.Content]:
@@ -113,7 +113,9 @@ def _learn_heif() -> None:
 def _refuse_size(job: Job, image: Image) -> None:
     if image.width * image.height > job.max_pixels:
         size = f"{image.width} x {image.height} pixels"
-        raise TooLarge(f"{job.source}: {size}, over raster.max_megapixels={job.max_pixels // 1_000_000}")
+        raise TooLarge(
+            f"{job.source}: {size}, over raster.max_megapixels={job.max_pixels // 1_000_000}; raise it"
+        )
 
 
 def _orientation(image: Image) -> int:
@@ -158,7 +160,7 @@ def _loaded(job: Job, image: Image, sheet: Sheet) -> Image:
             return still
         if form := odd_images.rare_form(image, file, error):
             raise Unsupported(f"{named}: a form that is not read here ({form}); convert it to PNG") from None
-        raise Corrupt(f"{named}: cannot be decoded ({first_line(error)})") from None
+        raise Corrupt(f"{named}: cannot be decoded ({first_line(error)}); fetch it again") from None
 
 
 def _reduce(image: Image, sheet: Sheet) -> None:

@@ -66,7 +66,7 @@ def open_file(path: Path) -> IO[bytes]:
     if stat.S_ISREG(os.fstat(handle).st_mode):
         return os.fdopen(handle, "rb")
     os.close(handle)
-    raise Unreadable("it is not a regular file, but a folder, pipe, socket or device")
+    raise Unreadable("it is a folder, pipe, socket or device; leave it out")
 
 
 def recognise(path: Path) -> str | None:

@@ -84,7 +84,7 @@ def _with_mupdf(job: Job, whole: bytes) -> Image:
 
     width, height = struct.unpack_from("<ii", whole, 18)
     if width * abs(height) > job.max_pixels:
-        raise TooLarge(f"{job.source}: {width} x {abs(height)} pixels, over raster.max_megapixels")
+        raise TooLarge(f"{job.source}: {width} x {abs(height)} pixels, over raster.max_megapixels; raise it")
     try:
         pixmap = pymupdf.Pixmap(whole)
     except pymupdf.mupdf.FzErrorBase as error:

@@ -43,9 +43,9 @@ def changed_ns(job: Job) -> int:
     try:
         found = Path(job.path).stat()
     except OSError as error:
-        raise Unreadable(f"{job.source}: cannot be read any more ({error.strerror})") from None
+        raise Unreadable(f"{job.source}: cannot be read any more ({error.strerror}); run again") from None
     if not stat.S_ISREG(found.st_mode):
-        raise Unreadable(f"{job.source}: is not a regular file any more")
+        raise Unreadable(f"{job.source}: is not a regular file any more; run again")
     if job.changed_ns and (found.st_size, found.st_mtime_ns) != (job.bytes, job.changed_ns):
         raise Unreadable(f"{job.source}: has changed since the run began; run again")
     return found.st_mtime_ns
@@ -108,12 +108,12 @@ def _with_mupdf(job: Job) -> Opened:
         if "encryption handler" in said:
             why = "is encrypted for certificates; remove that with its key"
             raise Encrypted(f"{job.source}: {why}") from None
-        raise Corrupt(f"{job.source}: cannot be opened as {job.kind} ({said})") from None
+        raise Corrupt(f"{job.source}: cannot be opened as {job.kind} ({said}); fetch it again") from None
     if data is not None:
         return Opened(pymupdf.open(stream=data, filetype="pdf"), data, [], True)
     if is_repaired:
         raise Corrupt(f"{job.source}: no page could be recovered; the file is damaged, fetch it again")
-    raise Empty(f"{job.source}: has no pages")
+    raise Empty(f"{job.source}: has no pages; fetch it again")
 
 
 def _unlock(job: Job, document: pymupdf.Document) -> list[str]:

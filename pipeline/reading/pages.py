@@ -76,7 +76,7 @@ def _draw_svg(job: Job, changed_ns: int, sheet: Sheet) -> Picture:
         page = opening.opened(job, changed_ns).document.load_page(0)
         width, height = page.rect.width, page.rect.height
         if page.rect.is_empty or page.rect.is_infinite:
-            raise Corrupt(f"{job.source}: has no area")
+            raise Corrupt(f"{job.source}: has no area; repair the file")
         words = layer.read(page.get_displaylist())
     except (DocumentError, pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError):
         return _looked_at(Picture(samples, _NO_LAYER, (1.0, 1.0)), sheet)
@@ -105,9 +105,9 @@ def _with_mupdf(job: Job, found: opening.Opened, sheet: Sheet) -> Picture:
     except pymupdf.mupdf.FzErrorSystem as error:
         raise MemoryError(first_line(error)) from None
     except (pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError) as error:
-        raise Unreadable(f"{named}: cannot be drawn ({first_line(error)})") from None
+        raise Unreadable(f"{named}: cannot be drawn ({first_line(error)}); repair the file") from None
     if (pixmap.width, pixmap.height, pixmap.n) != (sheet.width_px, sheet.height_px, 3):
-        raise Unreadable(f"{named}: drawn as {pixmap.width} x {pixmap.height} px")
+        raise Unreadable(f"{named}: drawn as {pixmap.width} x {pixmap.height} px; please report it")
     if sheet.part != WHOLE:
         words = layer.within(words, shown)
     # Read here, before another page is loaded: MuPDF keeps one list for the whole process.

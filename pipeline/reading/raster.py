@@ -261,13 +261,15 @@ class Rasterizer:
             limit = f"{self._settings.page_timeout_s:g} s"
             return Failure(RenderTimeout.code, f"{what}: not done in {limit}; raise raster.page_timeout_s")
         if isinstance(error, ProcessExpired):
-            return Failure(RenderCrashed.code, f"{what}: the renderer died (exit code {error.exitcode})")
+            return Failure(
+                RenderCrashed.code, f"{what}: the renderer died (exit code {error.exitcode}); look at it"
+            )
         if isinstance(error, MemoryError):
             limit = f"{self._settings.worker_memory_mb} MB"
             return Failure(TooLarge.code, f"{what}: needs over {limit}; raise raster.worker_memory_mb")
         # Hostile files reach corners of the libraries that nobody knows: a row for the user, a trace for us.
         log.error("%s: an error that has no name yet; please report it", what, exc_info=error)
-        return Failure(Unreadable.code, f"{what}: {draw.first_line(error)}")
+        return Failure(Unreadable.code, f"{what}: {draw.first_line(error)}; repair the file")
 
 
 def _page(document: Document, number: int, total: int, sheet: Sheet) -> Page:

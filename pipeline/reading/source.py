@@ -127,7 +127,7 @@ def _unrecognised(entry: Entry) -> Failure:
         with open_file(entry.path) as file:
             head = file.read(HEAD_BYTES)
     except Exception as error:
-        return Failure("unreadable", f"{entry.source}: cannot be read ({reason(error)})")
+        return Failure("unreadable", f"{entry.source}: cannot be read ({reason(error)}); check it")
     ending = entry.path.suffix
     if b"\0" in head or not head.isascii():
         why = f"its content is not that of a {ending} file; fetch it again"

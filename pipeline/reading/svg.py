@@ -113,7 +113,7 @@ def _png(
             over = pillow.new("RGBA", image.size, "white")
             return pillow.alpha_composite(over, image.convert("RGBA")).convert("RGB")
     except (ValueError, OSError, SyntaxError) as error:
-        raise Corrupt(f"{job.source}: cannot be drawn as svg ({first_line(error)})") from None
+        raise Corrupt(f"{job.source}: cannot be drawn as svg ({first_line(error)}); repair it") from None
 
 
 def _prepared(job: Job) -> tuple[str, str | None]:
@@ -122,7 +122,7 @@ def _prepared(job: Job) -> tuple[str, str | None]:
         with open(job.path, "rb") as file:  # noqa: PTH123 - names of any bytes
             content = file.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
-            raise TooLarge(f"{job.source}: is over {_MOST_BYTES >> 20} MB")
+            raise TooLarge(f"{job.source}: is over {_MOST_BYTES >> 20} MB; draw it as PNG or PDF")
         # expat follows no external entity, and ends those that grow without bound.
         root = ElementTree.fromstring(content)
         _refuse_strips(job, root)
@@ -133,7 +133,7 @@ def _prepared(job: Job) -> tuple[str, str | None]:
                     parent[index] = _label(child)
         return ElementTree.tostring(root, encoding="unicode"), _background(root)
     except (ElementTree.ParseError, ValueError, LookupError, RecursionError) as error:
-        raise Corrupt(f"{job.source}: cannot be read as svg ({first_line(error)})") from None
+        raise Corrupt(f"{job.source}: cannot be read as svg ({first_line(error)}); repair it") from None
 
 
 def _refuse_strips(job: Job, root: ElementTree.Element) -> None:

@@ -44,6 +44,12 @@ class RunRecord:
     settings: dict[str, Json]
     versions: dict[str, str]
 
+    def __post_init__(self) -> None:
+        # Here, whoever makes or reads a record: it is shown to all who read the answers, by the report too.
+        raster = self.settings.get("raster")
+        if isinstance(raster, dict) and raster.get("password") is not None:
+            self.settings = self.settings | {"raster": raster | {"password": "(given)"}}
+
     def to_json(self) -> str:
         """Return the file's text: one object, with the attempt's own values at its top."""
         values = asdict(self)

@@ -204,18 +204,12 @@ class _Drawing:
         return draw.Geometry(int(str(model["image_max_px"])), int(str(model["image_patch_px"])))
 
     def _raster(self) -> RasterSettings:
-        """Return the settings of drawing; passwords are those of the run unless others are given."""
+        """Return the settings of drawing; the file of passwords is the run's unless other ones are given."""
         given, of_run = self.settings.raster, self.run.run.settings["raster"]
-        if given.password or given.passwords or not isinstance(of_run, dict):
+        passwords = of_run.get("passwords") if isinstance(of_run, dict) else None
+        if given.password or given.passwords or not Path(str(passwords or "")).is_file():
             return given
-        password, passwords = of_run.get("password"), of_run.get("passwords")
-        if passwords is not None and not Path(str(passwords)).exists():
-            passwords = None
-        return replace(
-            given,
-            password=None if password is None else str(password),
-            passwords=None if passwords is None else str(passwords),
-        )
+        return replace(given, passwords=str(passwords))
 
     def _windows(self, outlines: Iterable[Outline], numbers: dict[str, set[int]]) -> Iterator[Window]:
         """Yield the wanted pages, a few documents together so that all workers have something to do."""

@@ -73,19 +73,11 @@ def _summary(run: Finished, files: int, difference: data.Difference | None) -> J
             "licence": record.model_license,
             "missing": record.missing,
             "input": record.settings.get("input"),
-            "settings": _without_secrets(record.settings),
+            "settings": dict(record.settings),
             "versions": record.versions,
         },
         "hasSummary": (run.output / "summary.md").exists(),
     }
-
-
-def _without_secrets(settings: dict[str, Json]) -> Json:
-    """Return the settings as a page may show them that goes to others."""
-    raster = settings.get("raster")
-    if not isinstance(raster, dict) or not raster.get("password"):
-        return dict(settings)
-    return settings | {"raster": raster | {"password": "(given)"}}
 
 
 def _link(before: Path, folder: Path) -> None:

@@ -223,6 +223,29 @@ def test_a_passage_is_as_sure_as_it_leads_those_of_other_pages() -> None:
     assert confidence(ranked((1, 0.0, 0.0))) == confidence([]) == 0.0
 
 
+LABELS = "nutrition\nhi_carb\nlo_carb\nmean of response\n2.6\n2.5\nhi\nlow\nweight"
+PROSE = "The goods were shipped on Monday and\nreceived in the yard by Mr Hill, who\nsigned for them all.\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "read_by_ocr", "is_sure"),
+    [
+        (LABELS, True, False),  # the words of a chart hold the question's and state nothing
+        ("甲乙丙\n丁戊\n己庚\n辛壬\n癸子\n丑寅", True, False),
+        (2 * PROSE, True, True),
+        ("Covfefe\nis perfectly\ncromulent\nword.", True, True),  # all that is on a small picture
+        (LABELS.replace("2.6\n2.5\n", ""), False, True),
+    ],
+)
+def test_labels_are_no_statement_however_much_of_the_question_they_hold(
+    text: str, read_by_ocr: bool, is_sure: bool
+) -> None:
+    lines = text.count("\n") + 1
+    places = tuple((0, 20 * n, 100, 20 * n + 15) for n in range(lines)) if read_by_ocr else ()
+    only = Ranked(Passage(1, text, places), share=1.0, score=9.0)
+    assert (confidence([only]) > 0.35) is is_sure  # engine.review_below
+
+
 def test_a_question_that_two_pages_answer_alike_is_for_review_and_one_of_a_single_page_is_not() -> None:
     twins = [Passage(n, f"The harbour of Bergen opened in {1900 + n}.") for n in (1, 2)]
     others = [Passage(n, "Nothing of note happens in this chapter.") for n in range(3, 9)]

@@ -89,6 +89,8 @@ def test_a_password_opens_an_encrypted_file(compose: Callable[..., RunSettings],
     )
     execute(wrong)
     assert answers(wrong)["error_code"].tolist() == ["encrypted"]
+    written = [file for file in (tmp_path / "other").rglob("*") if file.is_file()]
+    assert written and not [file for file in written if b"nope" in file.read_bytes()]
 
 
 def test_running_again_does_nothing_and_changes_nothing(

@@ -78,7 +78,9 @@ class EmbeddedEngine:
             # What the reading libraries choke on costs its own row; the log has the trace.
             source = request.cell.subject.source
             log.error("%s: could not be answered", source, exc_info=error)
-            failure = Failure(_code(error), f"{source}: its text could not be read ({error!r})")
+            # By its type alone: what libraries say holds folders of this machine.
+            why = f"its text could not be read ({type(error).__name__}); run.log says more"
+            failure = Failure(_code(error), f"{source}: {why}")
             return [(request, self._completion(request, replies.Written(""), begin, failure))]
         return [(request, self._completion(request, written, begin, None))]
 

@@ -103,7 +103,7 @@ def confidence(ranked: Sequence[Ranked]) -> float:
         return 0.0
     best = ranked[0]
     lead = 1 - ranked[1].score / best.score if len(ranked) > 1 else 1.0
-    stated = _OF_LABELS if _is_labels(best.passage.prose) else 1.0
+    stated = _OF_LABELS if _is_labels(best.passage) else 1.0
     return best.share * lead * best.passage.legibility * stated
 
 
@@ -113,10 +113,24 @@ _NUMBER = re.compile(r"\b\d[\d.,]*\b")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
 
-def _is_labels(text: str) -> bool:
-    """Tell whether a text is more numbers than words; a character of an unspaced script is a word."""
-    words = sum(1 if word.isascii() else max(1, len(word) // 2) for word in _WORD.findall(text))
-    return len(_NUMBER.findall(text)) > words
+_FEWEST_LINES, _SHORT_LINE = 6, 18
+
+
+def _is_labels(passage: Passage) -> bool:
+    """Tell whether a passage names things rather than states anything, as the words of a chart do.
+
+    It has more numbers than words, or OCR read it as many short lines. A character of an unspaced script
+    counts as half a word, and as two characters of a line.
+    """
+    words = _WORD.findall(passage.prose)
+    count = sum(1 if word.isascii() else max(1, len(word) // 2) for word in words)
+    if len(_NUMBER.findall(passage.prose)) > count:
+        return True
+    lines = [line for line in passage.text.splitlines() if line.strip()]
+    # Lines of a text layer end where the page's do, those of OCR where a gap is: a label is a line there.
+    if not passage.places or len(lines) < _FEWEST_LINES:
+        return False
+    return sum(1 + (c >= "\u3040") for line in lines for c in line) < _SHORT_LINE * len(lines)
 
 
 def weigh(question: str, counts: Counts) -> dict[str, float]:

@@ -25,7 +25,9 @@ def write_prompt(work: Work, settings: VllmSettings) -> Prompt:
 def completion(request: Request, reply: Reply) -> Completion:
     """Return what an engine process replied to a request."""
     if reply.refusal is not None:
-        return _failed(request, "engine_failed", f"the engine refused this request ({reply.refusal})")
+        return _failed(
+            request, "engine_failed", f"the engine refused this request ({reply.refusal}); shorten it"
+        )
     failure = None
     if reply.finish_reason not in _FINISHED:
         message = f"{_name(request)}: the engine ended this request ({reply.finish_reason}); run again"

@@ -20,7 +20,7 @@
       tile("Answered", percent(counts.ok, counts.rows), `${number(counts.ok)} answers`, link({ status: "ok" }), "ok"),
       tile("To review", number(counts.review), "answered, but doubtful", `${link({ status: "ok", review: "to review", sort: "confidence" })}`, "doubt"),
       tile("Errors", number(counts.errors), counts.errors ? "no whole answer" : "none", counts.errors ? link({ status: "error" }) : null, counts.errors ? "bad" : ""),
-      counts.gold ? tile("Right", percent(counts.right, counts.gold), `${number(counts.right)} of ${number(counts.gold)} with a gold answer`, link({ gold: "wrong" })) : null,
+      counts.gold ? tile("Holds gold", percent(counts.right, counts.gold), `${number(counts.right)} of ${number(counts.gold)} answers hold the gold one`, link({ gold: "wrong" })) : null,
       tile("Tokens", short(prompt + sum("output_tokens")), `${percent(sum("cached_tokens"), prompt)} of prompts cached`),
       tile("Engine time", seconds(sum("engine_seconds")), `${number(sum("requests"))} requests; the last run took ${seconds(run.seconds)}`));
   }
@@ -50,7 +50,7 @@
 
   function tasks({ totals }) {
     const scored = totals.counts.gold > 0;
-    const heads = [text("Task"), text("Answers"), figure("Rows"), figure("To review"), figure("Errors"), ...(scored ? [figure("Right")] : []),
+    const heads = [text("Task"), text("Answers"), figure("Rows"), figure("To review"), figure("Errors"), ...(scored ? [figure("Holds gold")] : []),
       figure("Confidence"), figure("Prompt tokens"), figure("Cached"), figure("Output tokens"), figure("Engine time")];
     const rows = totals.tasks.map((task) => {
       const { counts } = task;
@@ -98,7 +98,7 @@
 
   function questions({ totals }) {
     const scored = totals.counts.gold > 0;
-    const heads = [text("Question"), text("Answers"), figure("Rows"), figure("To review"), figure("Errors"), ...(scored ? [figure("Right")] : []), figure("Confidence")];
+    const heads = [text("Question"), text("Answers"), figure("Rows"), figure("To review"), figure("Errors"), ...(scored ? [figure("Holds gold")] : []), figure("Confidence")];
     const rows = totals.questions.map(({ task, question_id, question, counts }) => [
       [el("a", { href: link({ question, task }) }, question || question_id), el("span", { class: "under" }, `${task} · ${question_id}`)],
       bar(counts), number(counts.rows), number(counts.review), number(counts.errors),
