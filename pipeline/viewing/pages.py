@@ -106,7 +106,14 @@ def chosen(
     deserving = [row for row in rows if run.review[row] or run.verdicts[row] == WRONG]
     deserving.sort(key=lambda row: -1.0 if (c := confidence[row]) is None else c)
     ordered = dict.fromkeys(page for row in (*first, *sample, *deserving, *rows) for page in pages[row])
-    return list(islice(ordered, settings.most_pages))
+    # Files of which no page is known could not be opened: they would use up the number, and show nothing.
+    closed = _without_pages(run)
+    return list(islice((page for page in ordered if page.source not in closed), settings.most_pages))
+
+
+def _without_pages(run: Finished) -> set[str]:
+    named = zip(*(run.documents[name].to_pylist() for name in ("source", "status", "pages")), strict=True)
+    return {source_ for source_, status, pages in named if status == "error" and not pages}
 
 
 def draw_pages(run: Finished, wanted: Sequence[PageName], settings: ReportSettings, folder: Path) -> Drawn:
