@@ -128,14 +128,15 @@ def _as_file(questions: Questions, folder: Path) -> str:
     if isinstance(questions, str | Path):
         return str(questions)
     file = folder / "questions.jsonl"
-    if isinstance(questions, Sequence):
-        rows = [{"question": row} if isinstance(row, str) else dict(row) for row in questions]
-        lines = [json.dumps(row, ensure_ascii=False, default=str) for row in rows]
-        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    else:  # convert_dtypes: a page number beside a gap is a float until then
-        questions.convert_dtypes().to_json(
-            file, orient="records", lines=True, force_ascii=False, date_format="iso"
+    import pandas as pd
+
+    if not isinstance(questions, pd.DataFrame):
+        questions = pd.DataFrame(
+            [{"question": row} if isinstance(row, str) else dict(row) for row in questions]
         )
+    # convert_dtypes: a page number beside a gap is a float until then, and a gap is not always None.
+    plain = questions.convert_dtypes()
+    plain.to_json(file, orient="records", lines=True, force_ascii=False, date_format="iso")
     return str(file)
 
 

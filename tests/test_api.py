@@ -35,7 +35,7 @@ def invoices(make_pdf: Callable[..., Path]) -> Path:
 def test_questions_as_texts_rows_or_a_frame_give_the_same_answers(invoices: Path, tmp_path: Path) -> None:
     rows = [
         {"question_id": "q1", "question": "When did the parcel leave?", "document": "a.pdf", "page": 1},
-        {"question_id": "q2", "question": "Where is the crate?", "document": None, "page": None},
+        {"question_id": "q2", "question": "Where is the crate?", "document": None, "page": float("nan")},
     ]
     run = pipeline.answer(invoices, questions=rows, engine="embedded", output=tmp_path / "rows", settings=FEW)
     found = run.answers

@@ -54,6 +54,11 @@ _BRANDS = {
     b"avif": "avif", b"avis": "avif", b"crx ": "cr3",
 }  # fmt: skip
 
+_PACKED = (
+    (b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ\x00", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"7z\xbc\xaf\x27\x1c", "7z"), (b"Rar!\x1a\x07", "rar"),
+)  # fmt: skip
+
 _HEADER = re.compile(rb"(?:\A|[\r\n])[ \t]*%PDF-")
 _BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")
 
@@ -79,6 +84,11 @@ def recognise(path: Path) -> str | None:
         if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
             return recognise_ole(file, head)
     return _recognise_head(head, ending)
+
+
+def packed_with(head: bytes) -> str | None:
+    """Name the program that packed a file, by its first bytes; None where none did."""
+    return next((name for magic, name in _PACKED if head.startswith(magic)), None)
 
 
 def by_ending(path: Path) -> str | None:

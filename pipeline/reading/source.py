@@ -14,7 +14,15 @@ from typing import NamedTuple
 
 from pipeline.config import ShardSettings, SourceSettings
 from pipeline.errors import SettingsError
-from pipeline.reading.kinds import HEAD_BYTES, READABLE, REMEDIES, by_ending, open_file, recognise
+from pipeline.reading.kinds import (
+    HEAD_BYTES,
+    READABLE,
+    REMEDIES,
+    by_ending,
+    open_file,
+    packed_with,
+    recognise,
+)
 from pipeline.reading.walk import Entry, look, reason, walk
 from pipeline.records import Document, Failure, matches
 
@@ -129,6 +137,9 @@ def _unrecognised(entry: Entry) -> Failure:
     except Exception as error:
         return Failure("unreadable", f"{entry.source}: cannot be read ({reason(error)}); check it")
     ending = entry.path.suffix
+    if packer := packed_with(head):  # a server may send any file so, and whoever fetched it may not unpack it
+        why = f"is no {ending} file, but something packed with {packer}; unpack it"
+        return Failure("unsupported", f"{entry.source}: {why}")
     if b"\0" in head or not head.isascii():
         why = f"its content is not that of a {ending} file; fetch it again"
         return Failure("corrupt", f"{entry.source}: {why}")

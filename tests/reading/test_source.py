@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import bz2
 import errno
+import gzip
+import lzma
 import os
 import socket
 import zipfile
@@ -42,6 +45,21 @@ def test_every_format_is_recognised_by_its_content_whatever_its_name(tmp_path: P
     found = {d.source: d.kind for d in find(tmp_path)}
     assert found == {name: name.removeprefix("is-") for name in sorted(found)}
     assert len(found) == 8
+
+
+def test_a_packed_file_under_a_documents_name_is_to_be_unpacked_and_others_are_ignored(
+    tmp_path: Path,
+) -> None:
+    packed = {"gzip": gzip.compress(b"x"), "bzip2": bz2.compress(b"x"), "xz": lzma.compress(b"x")}
+    for program, content in packed.items():
+        (tmp_path / f"{program}.pdf").write_bytes(content)
+        (tmp_path / f"{program}.log").write_bytes(content)
+    failures = {d.source: d.failure for d in find(tmp_path)}
+    assert sorted(failures) == ["bzip2.pdf", "gzip.pdf", "xz.pdf"]
+    for program in packed:
+        failure = failures[f"{program}.pdf"]
+        assert failure is not None and failure.code == "unsupported"
+        assert f"packed with {program}; unpack it" in failure.message
 
 
 def test_an_ending_makes_an_input_even_when_the_content_is_something_else(tmp_path: Path) -> None:
