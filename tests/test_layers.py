@@ -55,6 +55,7 @@ HOMES = {
     "pebble": {"workers", "reading.raster"},
     "tqdm": {"flow.progress"},
     "vllm": {"engines.vllm"},
+    "openai": {"engines.server"},
     "torch": {"engines.vllm"},
     "xgrammar": {"engines.vllm"},
     "py3langid": {"reading.language"},

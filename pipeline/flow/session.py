@@ -17,7 +17,7 @@ from pipeline.asking.selection import Selection
 from pipeline.asking.writer import Writer
 from pipeline.config import RunSettings
 from pipeline.engines import choose
-from pipeline.engines.base import EngineContext
+from pipeline.engines.base import EngineContext, Served
 from pipeline.errors import Interrupted, OutputError, PipelineError, SettingsError
 from pipeline.flow import identity
 from pipeline.flow.account import Account
@@ -159,6 +159,8 @@ class Decided:
     engine: str
     system_prompt_template: str
     identity: identity.Identity
+    served: Served | None
+    """What the servers of the run serve, where they are its engine."""
 
 
 def decide(settings: RunSettings) -> Decided:
@@ -169,9 +171,17 @@ def decide(settings: RunSettings) -> Decided:
     engine, reason = choose.choose(settings.engine, settings.model)
     log.info("engine=%s: %s", engine, reason)
     template = prompt.system_prompt_template(settings.model)
-    known_as = identity.of(settings, engine, envelope, template)
+    told = layout.Layout(Path(settings.output), settings.shard).served()
+    served = choose.served(engine, settings.engine, Served(*told) if told else None)
     return Decided(
-        len(asked), selection, envelope, schema.field_kinds(settings.task), engine, template, known_as
+        questions=len(asked),
+        selection=selection,
+        envelope=envelope,
+        field_kinds=schema.field_kinds(settings.task),
+        engine=engine,
+        system_prompt_template=template,
+        identity=identity.of(settings, engine, envelope, template, served),
+        served=served,
     )
 
 
@@ -184,7 +194,7 @@ def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Sessio
     _check_plan(settings, inputs, decided.identity)
     unmatched = _check_questions(settings, decided, inputs)
     model = choose.identity(decided.engine, settings.model)
-    account = Account(settings, decided.engine, model, decided.identity.settings_hash)
+    account = Account(settings, decided.engine, model, decided.identity.settings_hash, decided.served)
     account.summary.questions_unmatched = unmatched
     with ExitStack() as stack:
         tables = stack.enter_context(_tables(settings, decided, account))
@@ -193,11 +203,16 @@ def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Sessio
         system_prompt = prompt.fill_system_prompt(
             decided.system_prompt_template, settings.model.name, prompt_date
         )
-        writer = Writer(settings.task, decided.envelope, tokens.TokenCounter(settings.model, system_prompt))
+        if decided.served is not None:
+            tables.layout.remember_served(decided.served.model, decided.served.version)
+        counter = tokens.TokenCounter(settings.model, system_prompt)
+        writer = Writer(settings.task, decided.envelope, counter)
         rasterizer = stack.enter_context(_rasterizer(settings, account.run_id))
         progress = stack.enter_context(Progress(account.summary, inputs.count))
         ledger = Ledger(language.detect_language)
-        context = _engine_context(settings, decided, system_prompt, rasterizer.scratch, account.begun)
+        context = _engine_context(
+            settings, decided, system_prompt, counter, rasterizer.scratch, account.begun
+        )
         engine = stack.enter_context(
             EngineOnDemand(lambda: choose.build(decided.engine, settings.engine, context))
         )
@@ -251,7 +266,12 @@ def _rasterizer(settings: RunSettings, run_id: str) -> raster.Rasterizer:
 
 
 def _engine_context(
-    settings: RunSettings, decided: Decided, system_prompt: str, scratch_folder: Path, begun: dt.datetime
+    settings: RunSettings,
+    decided: Decided,
+    system_prompt: str,
+    counter: tokens.TokenCounter,
+    scratch_folder: Path,
+    begun: dt.datetime,
 ) -> EngineContext:
     shard = f"-{layout.shard_name(settings.shard)}" if settings.shard.count > 1 else ""
     return EngineContext(
@@ -263,6 +283,8 @@ def _engine_context(
         log=Path(settings.output) / "logs" / f"engine-{begun:%Y-%m-%dT%H-%M-%S}{shard}-{{}}.log",
         adapt_tokenizer=tokens.skip_pixels,
         detect_language=language.detect_language,
+        count_tokens=counter.request,
+        served=decided.served,
     )
 
 
