@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 
 from pipeline.config import ServerSettings
-from pipeline.engines.server import connect
+from pipeline.engines.server import connect, talk
 from pipeline.engines.server.images import UnreadableImage
 from pipeline.engines.server.stream import Malformed
 
@@ -53,7 +53,7 @@ def of(error: Exception, settings: ServerSettings) -> Fault | None:
         isinstance(error, Malformed | openai.OpenAIError | json.JSONDecodeError | UnicodeDecodeError)
         or of_transport
     ):
-        return Broken(_short(connect.without_key(str(error), settings)) or type(error).__name__)
+        return Broken(_short(connect.without_key(talk.reason(error), settings)))
     return None
 
 

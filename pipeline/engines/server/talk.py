@@ -108,7 +108,7 @@ async def _get(client: AsyncOpenAI, settings: ServerSettings, path: str, optiona
             ) from error
         raise Unavailable(f"it answers {error.status_code}") from error
     except (openai.OpenAIError, ValueError) as error:
-        raise Unavailable(connect.without_key(_reason(error), settings)) from error
+        raise Unavailable(connect.without_key(reason(error), settings)) from error
 
 
 def _json(text: str) -> Json:
@@ -120,7 +120,8 @@ def _json(text: str) -> Json:
     return value
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return what is behind an error of the client library, in a line."""
     cause = error.__cause__ or error
     return (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
 
