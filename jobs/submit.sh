@@ -5,7 +5,7 @@
 #
 #   shards=16      tasks that share the work
 #   at_once=N      how many of them may run at the same time; default: as many as Slurm will
-#   gpus=8         GPUs per task; 0 for engine=embedded
+#   gpus=8         GPUs per task; 0 for engine=embedded, and by itself for engine=server
 #
 # Everything else goes to pipeline.run as it is; engine=vllm unless another is given, since the node that plans may
 # have no GPU to see. The same command again does only what is missing, new or changed.
@@ -18,7 +18,7 @@ set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 python=${DOCBATCH_PYTHON:-python3}
-shards=16 at_once='' gpus=8 output=output engine=engine=vllm
+shards=16 at_once='' gpus='' output=output engine=engine=vllm
 overrides=()
 for argument; do
     case $argument in
@@ -32,6 +32,7 @@ for argument; do
     esac
 done
 overrides+=("output=$output" "$engine")
+[ -n "$gpus" ] || { [ "$engine" = engine=server ] && gpus=0; } || gpus=8    # the GPUs are the servers'
 
 die() { echo "error: $*" >&2; exit 1; }
 for number in "shards=$shards" "gpus=$gpus" "at_once=${at_once:-1}"; do

@@ -36,6 +36,7 @@ COMMANDS = {
     "export",
     "check",
     "fetch",
+    "serve",
     "api",
     "docbatch",
 }

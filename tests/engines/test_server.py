@@ -18,7 +18,7 @@ from protocol import Asked, Behaviour, FaultyProxy, ProtocolServer
 
 from pipeline.config import RunSettings
 from pipeline.engines.base import Served
-from pipeline.engines.server import dispatch, introduction, talk
+from pipeline.engines.server import dispatch, introduction, remote, talk
 from pipeline.engines.server.engine import ServerEngine
 from pipeline.engines.server.faults import retry_after_s
 from pipeline.engines.server.limit import Limit
@@ -33,6 +33,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at servers more often than once in two seconds."""
     monkeypatch.setattr(dispatch, "_POLL_S", 0.1)
     monkeypatch.setattr(introduction, "_POLL_S", 0.1)
+    monkeypatch.setattr(remote, "_FIRST_WAIT_S", 0.1)
 
 
 @pytest.fixture
@@ -210,7 +211,7 @@ def test_a_request_that_the_server_refuses_costs_its_own_row(open_bench: Open) -
         [{"choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": None}]}],
         [*protocol.reply("fine")[:-1]],
         [*protocol.reply("fine", prompt_tokens="many")],
-        [{"choices": [{"index": 0, "delta": {"content": "x" * 50_000_000}, "finish_reason": "stop"}]}],
+        [{"choices": [{"index": 0, "delta": {"content": "x" * 5_000_000}, "finish_reason": "stop"}]}],
         [{"error": {"message": "EngineDeadError", "code": 500}}],
     ],
     ids=["no list", "no text", "no end", "no usage", "no count", "endless", "error"],

@@ -64,6 +64,7 @@ class Bench(SimpleNamespace):
 
     engine: VllmEngine
     settings: RunSettings
+    context: EngineContext
     counter: tokens.TokenCounter
     scratch: Path
 
@@ -118,6 +119,7 @@ def open_bench(settings_for: Callable[..., RunSettings]) -> Callable[..., Bench]
         return Bench(
             engine=VllmEngine(settings.engine.vllm, context),
             settings=settings,
+            context=context,
             counter=counter,
             scratch=folder,
         )

@@ -38,8 +38,8 @@ async def admit(
     context_tokens = offered.context_tokens
     if context_tokens is not None and context_tokens < needed:
         raise Wrong(
-            f"its context is {context_tokens:,} tokens; set model.context_tokens={context_tokens}, or start it"
-            f" with --max-model-len {needed}"
+            f"its context is {context_tokens:,} tokens; set model.context_tokens={context_tokens}, or start"
+            f" it with --max-model-len {needed}"
         )
     given = await _probe(remote, settings, context, served, sampling)
     remote.cache_tokens = (await talk.metrics(remote.client)).cache_tokens
