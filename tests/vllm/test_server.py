@@ -33,7 +33,8 @@ KEY = "a-key-that-no-file-may-hold"
 # What differs from jobs/serve.sbatch is what a model without weights on a CPU needs.
 ARGUMENTS = """--config-format mistral --load-format dummy --tokenizer-mode mistral --enforce-eager
     --limit-mm-per-prompt {"image":30} --max-model-len 131072 --max-num-batched-tokens 8192
-    --enable-prefix-caching --enable-prompt-tokens-details --structured-outputs-config {"backend":"xgrammar"}
+    --enable-prefix-caching --enable-prompt-tokens-details
+    --structured-outputs-config {"backend":"xgrammar","disable_any_whitespace":true}
     --scheduler-cls pipeline.engines.vllm.scheduler.FullStepScheduler --allowed-local-media-path / --seed 0
 """.split()  # fmt: skip
 
@@ -74,8 +75,8 @@ def open_server_bench(
 
     def make(*overrides: str) -> Bench:
         made: Bench = open_bench(
-            tmp_path_factory.mktemp("bench"), "task=transcribe", "engine=server", f"engine.registry={registry}",
-            *overrides,
+            tmp_path_factory.mktemp("bench"), "task=transcribe", "engine=server",
+            f"engine.registry={registry}", *overrides,
         )  # fmt: skip
         given = made.settings.engine.server
         context = replace(made.context, served=introduction.served(given, None))
@@ -100,6 +101,13 @@ class TestServer(EngineContract):
     """All of the contract, with page images in the requests."""
 
 
+def rows(output: Path) -> pd.DataFrame:
+    """Return each request with the answer that it led to."""
+    answers = pd.read_parquet(output / "answers")
+    chosen = answers[["source", "question_id", "status", "answer", "confidence"]]
+    return pd.read_parquet(output / "requests").merge(chosen, on=["source", "question_id"])
+
+
 def test_the_same_rows_tokens_and_answers_as_offline(
     settings_for: Callable[..., RunSettings], make_pdf: Callable[..., Path], registry: Path, tmp_path: Path
 ) -> None:
@@ -119,12 +127,7 @@ def test_the_same_rows_tokens_and_answers_as_offline(
     }.items():
         given = settings_for(tmp_path / name, *common, *more)
         execute(given)
-        found[name] = pd.read_parquet(tmp_path / name / "requests").merge(
-            pd.read_parquet(tmp_path / name / "answers")[
-                ["source", "question_id", "status", "answer", "confidence"]
-            ],
-            on=["source", "question_id"],
-        )
+        found[name] = rows(tmp_path / name)
     key = ["source", "question_id", "kind", "attempt"]
     offline = found["offline"].sort_values(key)
     for name in ("data", "file"):
