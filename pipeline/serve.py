@@ -1,7 +1,7 @@
 """Run a vLLM server for as long as runs with engine=server need it.
 
-    docbatch serve registry=/runs/march/registry -- vllm serve MODEL --tokenizer-mode mistral …
-    docbatch run pdfs/ engine=server engine.registry=/runs/march/registry
+    python -m pipeline.serve registry=/runs/march/registry -- vllm serve MODEL --tokenizer-mode mistral …
+    python -m pipeline.run input=pdfs/ engine=server engine.registry=/runs/march/registry
 
 Starts the command behind `--` at a free port, waits until the server is well, and writes its address into the
 registry, a folder that its clients see too. Ends the server when the last client is done or dead.

@@ -37,6 +37,7 @@ COMMANDS = {
     "check",
     "fetch",
     "serve",
+    "ask",
     "api",
     "docbatch",
 }

@@ -5,6 +5,7 @@ Both run in threads of the test's own process, on ports that the system gives th
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import json
@@ -19,6 +20,9 @@ from io import BytesIO
 from typing import Any
 
 from PIL import Image
+
+from pipeline.asking.tokens import TokenCounter
+from pipeline.config import ModelSettings
 
 
 @dataclass(frozen=True)
@@ -112,8 +116,8 @@ class _Http(ThreadingHTTPServer):
 class _Runs:
     """Listens in a thread, and can be killed with all its connections, and started again at its port."""
 
-    def __init__(self) -> None:
-        self.port = 0
+    def __init__(self, port: int = 0) -> None:
+        self.port = port
         self._http: _Http | None = None
         self.start()
 
@@ -158,13 +162,13 @@ class Behaviour:
 class ProtocolServer(_Runs):
     """Speaks the protocol. `asked` are the requests that it got, `answered` counts its whole replies."""
 
-    def __init__(self, behaviour: Behaviour | None = None) -> None:
+    def __init__(self, behaviour: Behaviour | None = None, port: int = 0) -> None:
         self.behaviour = behaviour or Behaviour()
         self.asked: list[Asked] = []
         self.answered: Counter[str] = Counter()
         self.at_once = self.most_at_once = 0
         self._lock = threading.Lock()
-        super().__init__()
+        super().__init__(port)
 
     def get(self, handler: _Handler) -> None:
         given, path = self.behaviour, handler.path
@@ -237,15 +241,31 @@ class ProtocolServer(_Runs):
             self.answered[asked.text] += 1
 
 
-def _open(url: str) -> None:
-    if url.startswith("file://"):
-        with Image.open(url.removeprefix("file://")) as image:
-            image.load()
-    else:
-        import base64
+def _open(url: str) -> tuple[int, int]:
+    """Return the size of an image that can be read to its end."""
+    whole = (
+        url.removeprefix("file://")
+        if url.startswith("file://")
+        else BytesIO(base64.b64decode(url.partition(",")[2]))
+    )
+    with Image.open(whole) as image:
+        image.load()
+        return image.size
 
-        with Image.open(BytesIO(base64.b64decode(url.partition(",")[2]))) as image:
-            image.load()
+
+def count_prompt(asked: Asked, settings: ModelSettings) -> int:
+    """Return how many tokens a request has, by the same tokenizer that vLLM uses."""
+    system, user = (message["content"] for message in asked.body["messages"])
+    counter = TokenCounter(settings, system)
+    if not asked.images:
+        return counter.merge(asked.text)
+    tokens = counter.overhead
+    for part in user:
+        if part["type"] == "text":
+            tokens += counter.text(part["text"])
+        else:
+            tokens += counter.image(*_open(part["image_url"]["url"]))
+    return tokens
 
 
 FAULTS = ("429", "503", "slow", "cut", "malformed")

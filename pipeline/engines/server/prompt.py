@@ -61,7 +61,7 @@ def options(given: Sampling, request: Request) -> dict[str, Json]:
         "stream_interval": 64,
     }
     if given.schema is not None:
-        # White space can fill a reply: vLLM 0.32 forbids it by an option of the server alone (docs/server.md).
+        # vLLM 0.32 leaves white space out by an option of the server alone: docs/server.md.
         chosen["structured_outputs"] = {"json": given.schema, "disable_any_whitespace": True}
     if given.repetition_tokens:
         chosen["repetition_detection"] = {

@@ -1,0 +1,36 @@
+"""A server of the protocol in vLLM's place, which the nodes of these tests have no room for: it counts exactly.
+
+python tests/slurm/stand_in.py … --host HOST --port PORT
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
+import protocol
+from protocol import Asked, Behaviour
+
+from pipeline.compose import compose_settings
+
+REPLY = '{"answer":"Ada","pages":[1],"quote":"written by Ada"}'
+
+
+def main() -> None:
+    port = int(sys.argv[sys.argv.index("--port") + 1])
+    model = compose_settings(["input=.", f"output={os.environ['TMPDIR']}"]).model
+
+    def says(asked: Asked) -> object:
+        time.sleep(float(os.environ.get("PACE_S", "0")))
+        return protocol.reply(REPLY, prompt_tokens=protocol.count_prompt(asked, model))
+
+    protocol.ProtocolServer(Behaviour(key=os.environ.get("VLLM_API_KEY"), says=says), port)  # type: ignore[arg-type]
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""jobs/serve.sbatch and an array of clients on a real Slurm: they find it, and it ends by itself."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import psutil
+from conftest import REPOSITORY, Job
+from test_jobs import library
+
+STAND_IN = Path(__file__).with_name("stand_in.py")
+
+
+def submit_server(job: Job, registry: Path) -> str:
+    """Submit a server that ends three seconds after its last client, and return the id of its job."""
+    environment = {
+        "DOCBATCH_SERVE_COMMAND": f"{sys.executable} {STAND_IN}",
+        "DOCBATCH_SERVE_OPTIONS": "host=127.0.0.1 next_client_s=3 first_client_s=200",
+        "DOCBATCH_SERVER_KEY": "sesame",
+        "PYTHONPATH": str(REPOSITORY),
+        "TMPDIR": str(job.folder),
+    }
+    job.environment |= environment
+    job.cluster.environment |= environment
+    return job.cluster.run(
+        "sbatch", "--parsable", "--export=ALL", "--output=serve.log", "--gpus-per-node=8",
+        str(REPOSITORY / "jobs" / "serve.sbatch"), str(registry), "the-model", cwd=job.folder,
+    )  # fmt: skip
+
+
+def test_a_server_and_four_clients_finish_and_the_server_ends_by_itself(job: Job) -> None:
+    library(job.folder / "in", 24)
+    registry = job.folder / "registry"
+    server = submit_server(job, registry)
+    job.arguments = [
+        "input=in", "output=runs/out", "raster.workers=1", "task=qa", "task.question=Who wrote it?",
+        "engine=server", f"engine.registry={registry}",
+    ]  # fmt: skip
+    jobs = job.finished("shards=4")
+    job.cluster.wait(server, seconds=60)
+    assert set(job.cluster.states(server, *(name for names in jobs.values() for name in names))) == {
+        "COMPLETED"
+    }
+    log = (job.folder / "serve.log").read_text()
+    assert "the server is ended: the last client is done" in log
+    table = job.table()
+    assert len(table) == 24
+    assert (table["status"] == "ok").all()
+    assert set(table["answer"]) == {"Ada"}
+    assert not list(registry.glob("*/*"))
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(STAND_IN) in (p.info["cmdline"] or [])]
+
+
+def test_a_server_ends_although_its_clients_were_killed(job: Job) -> None:
+    library(job.folder / "in", 8)
+    registry = job.folder / "registry"
+    job.cluster.environment["PACE_S"] = "2"
+    server = submit_server(job, registry)
+    job.arguments = [
+        "input=in", "output=runs/out", "raster.workers=1", "task=describe", "engine=server",
+        f"engine.registry={registry}",
+    ]  # fmt: skip
+    jobs = job.submitted("shards=2")
+    end = time.monotonic() + 120
+    while len(list(registry.glob("clients/*"))) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    for task in ("0", "1"):
+        job.cluster.run("scancel", "--signal=KILL", "--full", f"{jobs['answer'][0]}_{task}")
+    del job.cluster.environment["PACE_S"]
+    job.cluster.wait(server, seconds=120)
+    assert job.cluster.states(server) == ["COMPLETED"]
+    assert "the server is ended: the last client is done" in (job.folder / "serve.log").read_text()
