@@ -5,9 +5,9 @@ python benchmarks/server.py FOLDER OUT.json [OVERRIDE …] --model pixtral_large
 FOLDER holds PDFs with pages of ordinary size; their pages are made into documents of `--pages` pages.
 OVERRIDES are the pipeline's, for both, as `engine.quantization=fp8`; what follows `--serve` are arguments
 of vllm serve, as `--quantization fp8`. Measured from PDFs to Parquet, once the model is loaded: the offline
-engine as it comes, and without the packed images that a server of vLLM before 0.29 has not; then a server with
-page images in the requests, and with images=file. Each with 1 and 4 questions about each document, of pages that
-no other measurement has shown.
+engine as it comes, and without the packed images that a server of vLLM before 0.29 lacks; then a server with
+page images in the requests, and with images=file. Each with 1 and 4 questions about each document, of pages
+that no other measurement has shown.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A server of the protocol in vLLM's place, which the nodes of these tests have no room for: it counts exactly.
+"""A server of the protocol in the place of vLLM, for which these tests have no time: it counts exactly.
 
 python tests/slurm/stand_in.py … --host HOST --port PORT
 """

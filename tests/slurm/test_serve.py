@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,21 +14,25 @@ from test_jobs import library
 STAND_IN = Path(__file__).with_name("stand_in.py")
 
 
-def submit_server(job: Job, registry: Path) -> str:
+def submit_server(job: Job, registry: Path, pace_s: float = 0.0) -> str:
     """Submit a server that ends three seconds after its last client, and return the id of its job."""
-    environment = {
+    environment = job.cluster.environment | {
         "DOCBATCH_SERVE_COMMAND": f"{sys.executable} {STAND_IN}",
         "DOCBATCH_SERVE_OPTIONS": "host=127.0.0.1 next_client_s=3 first_client_s=200",
         "DOCBATCH_SERVER_KEY": "sesame",
         "PYTHONPATH": str(REPOSITORY),
         "TMPDIR": str(job.folder),
+        "PACE_S": str(pace_s),
     }
-    job.environment |= environment
-    job.cluster.environment |= environment
-    return job.cluster.run(
+    job.environment["DOCBATCH_SERVER_KEY"] = "sesame"
+    command = [
         "sbatch", "--parsable", "--export=ALL", "--output=serve.log", "--gpus-per-node=8",
-        str(REPOSITORY / "jobs" / "serve.sbatch"), str(registry), "the-model", cwd=job.folder,
-    )  # fmt: skip
+        str(REPOSITORY / "jobs" / "serve.sbatch"), str(registry), "the-model",
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=job.folder, env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
 
 
 def test_a_server_and_four_clients_finish_and_the_server_ends_by_itself(job: Job) -> None:
@@ -56,8 +61,7 @@ def test_a_server_and_four_clients_finish_and_the_server_ends_by_itself(job: Job
 def test_a_server_ends_although_its_clients_were_killed(job: Job) -> None:
     library(job.folder / "in", 8)
     registry = job.folder / "registry"
-    job.cluster.environment["PACE_S"] = "2"
-    server = submit_server(job, registry)
+    server = submit_server(job, registry, pace_s=2)
     job.arguments = [
         "input=in", "output=runs/out", "raster.workers=1", "task=describe", "engine=server",
         f"engine.registry={registry}",
@@ -69,7 +73,6 @@ def test_a_server_ends_although_its_clients_were_killed(job: Job) -> None:
         time.sleep(0.2)
     for task in ("0", "1"):
         job.cluster.run("scancel", "--signal=KILL", "--full", f"{jobs['answer'][0]}_{task}")
-    del job.cluster.environment["PACE_S"]
     job.cluster.wait(server, seconds=120)
     assert job.cluster.states(server) == ["COMPLETED"]
     assert "the server is ended: the last client is done" in (job.folder / "serve.log").read_text()
