@@ -3,16 +3,17 @@
 python docs/examples/server_text.py http://localhost:8000/v1
 """
 
+import json
 import sys
 
 import pipeline
 
 
-def main(url: str, *more: str) -> None:
+def main(url: str, settings: str = "{}") -> None:
     reply = pipeline.ask(
         "Which day was it yesterday, and how many days are left of this year?",
         engine="server",
-        settings={"engine.urls": [url], **dict(each.split("=", 1) for each in more)},
+        settings={"engine.urls": [url], **json.loads(settings)},
     )
     print(reply)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from conftest import Bench
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 SERVED = "the-tiny-pixtral"
 KEY = "a-key-that-no-file-may-hold"
 # What differs from jobs/serve.sbatch is what a model without weights on a CPU needs.
@@ -50,7 +53,7 @@ def registry(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "--served-model-name", SERVED, *ARGUMENTS,
     ]  # fmt: skip
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), os.environ["PYTHONPATH"]]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]]),
         "VLLM_NO_USAGE_STATS": "1",
     }
     with (folder / "log").open("wb") as log:
@@ -165,6 +168,46 @@ def test_a_faulty_way_to_the_server_loses_and_doubles_nothing(
     }
     assert all(proxy.failed[fault] for fault in FAULTS)
     assert {request.prompt: proxy.done[request.prompt] for request in asked} == {r.prompt: 1 for r in asked}
+
+
+def run_example(folder: Path, *command: str) -> str:
+    """Run a script or a command as its page says; return what it prints."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_examples_of_the_model_card_run_as_they_are_written(
+    model: Path, registry: Path, tmp_path: Path
+) -> None:
+    for name in ("data", "docs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (url,) = [file.read_text().strip() for file in registry.glob("servers/*.url")]
+    small: dict[str, object] = {"model.path": str(model), "raster.workers": 1, "task.max_output_tokens": 8}
+    offline = {
+        "engine.eager": True,
+        "engine.max_batched_tokens": 8192,
+        "engine.args": {"load_format": "dummy"},
+    }
+    image = "data/samples/bar-ABC-exif-rot6.jpg"
+    for script, arguments, more in (
+        ("server_image.py", [url, image], {}),
+        ("server_text.py", [url], {}),
+        ("offline_image.py", [image], offline),
+    ):
+        command = [sys.executable, f"docs/examples/{script}", *arguments, json.dumps(small | more)]
+        said = run_example(tmp_path, *command)
+        assert said.strip()
+        # Eight tokens of a model without weights are no answer, but a row.
+        assert "text" in script or re.search(r"value of B\?.*(ok|error)", said)
+    page = (ROOT / "docs" / "examples" / "README.md").read_text()
+    commands = [command for command in re.findall(r"`(docbatch [^`]+)`", page) if "engine=server" in command]
+    assert len(commands) == 2
+    for written in commands:
+        given = shlex.split(written.replace("http://localhost:8000/v1", url))[1:]
+        overrides = [f"{name}={value}" for name, value in small.items()]
+        assert run_example(tmp_path, sys.executable, "-m", "pipeline.docbatch", *given, *overrides).strip()
 
 
 @contextmanager
