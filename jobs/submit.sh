@@ -18,7 +18,7 @@ set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 python=${DOCBATCH_PYTHON:-python3}
-shards=16 at_once='' gpus='' output=output engine=engine=vllm
+shards=16 at_once='' gpus='' output=output engine=engine=vllm registry=''
 overrides=()
 for argument; do
     case $argument in
@@ -27,6 +27,7 @@ for argument; do
         gpus=*) gpus=${argument#*=} ;;
         output=*) output=${argument#*=} ;;
         engine=*) engine=$argument ;;
+        engine.registry=*) registry=${argument#*=}; overrides+=("$argument") ;;
         -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 0 ;;
         *) overrides+=("$argument") ;;
     esac
@@ -62,6 +63,7 @@ if [ -s "$journal/jobs" ]; then
 fi
 rm -f "$output/plan.parquet"    # a plan that fails must not leave the tasks another's
 : > "$journal/jobs"
+[ -z "$registry" ] || mkdir -p "$registry"
 
 submitted=()
 give_up() { [ ${#submitted[@]} = 0 ] || scancel "${submitted[@]}"; die "sbatch failed; nothing is left queued"; }
@@ -74,6 +76,8 @@ submit() {
     id=${id%%;*}
     submitted+=("$id")
     echo "$name $id $first" >> "$journal/jobs"
+    # Servers of jobs/serve.sbatch stay as long as these are queued or run.
+    [ -z "$registry" ] || [ "$name" = publish ] || echo "$id" >> "$registry/jobs"
 }
 
 read -ra plan_options <<< "${DOCBATCH_PLAN_OPTIONS:-}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
@@ -25,7 +24,6 @@ def main() -> None:
     model = compose_settings(["input=.", f"output={os.environ['TMPDIR']}"]).model
 
     def says(asked: Asked) -> object:
-        time.sleep(float(os.environ.get("PACE_S", "0")))
         return protocol.reply(REPLY, prompt_tokens=protocol.count_prompt(asked, model))
 
     protocol.ProtocolServer(Behaviour(key=os.environ.get("VLLM_API_KEY"), says=says), port)  # type: ignore[arg-type]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -14,7 +13,7 @@ from test_jobs import library
 STAND_IN = Path(__file__).with_name("stand_in.py")
 
 
-def submit_server(job: Job, registry: Path, pace_s: float = 0.0) -> str:
+def submit_server(job: Job, registry: Path) -> str:
     """Submit a server that ends three seconds after its last client, and return the id of its job."""
     environment = job.cluster.environment | {
         "DOCBATCH_SERVE_COMMAND": f"{sys.executable} {STAND_IN}",
@@ -22,7 +21,6 @@ def submit_server(job: Job, registry: Path, pace_s: float = 0.0) -> str:
         "DOCBATCH_SERVER_KEY": "sesame",
         "PYTHONPATH": str(REPOSITORY),
         "TMPDIR": str(job.folder),
-        "PACE_S": str(pace_s),
     }
     job.environment["DOCBATCH_SERVER_KEY"] = "sesame"
     command = [
@@ -54,25 +52,5 @@ def test_a_server_and_four_clients_finish_and_the_server_ends_by_itself(job: Job
     assert len(table) == 24
     assert (table["status"] == "ok").all()
     assert set(table["answer"]) == {"Ada"}
-    assert not list(registry.glob("*/*"))
+    assert not list(registry.glob("*/*.url")) and not list(registry.glob("clients/*"))
     assert not [p for p in psutil.process_iter(["cmdline"]) if str(STAND_IN) in (p.info["cmdline"] or [])]
-
-
-def test_a_server_ends_although_its_clients_were_killed(job: Job) -> None:
-    library(job.folder / "in", 8)
-    registry = job.folder / "registry"
-    server = submit_server(job, registry, pace_s=2)
-    job.arguments = [
-        "input=in", "output=runs/out", "raster.workers=1", "task=describe", "engine=server",
-        f"engine.registry={registry}",
-    ]  # fmt: skip
-    jobs = job.submitted("shards=2")
-    end = time.monotonic() + 120
-    while len(list(registry.glob("clients/*"))) < 2:
-        assert time.monotonic() < end
-        time.sleep(0.2)
-    for task in ("0", "1"):
-        job.cluster.run("scancel", "--signal=KILL", "--full", f"{jobs['answer'][0]}_{task}")
-    job.cluster.wait(server, seconds=120)
-    assert job.cluster.states(server) == ["COMPLETED"]
-    assert "the server is ended: the last client is done" in (job.folder / "serve.log").read_text()

@@ -1,7 +1,8 @@
 """A folder in which servers say where they are, and clients that they are at work.
 
-servers/NAME holds the base URL of a server that is up; clients/NAME is touched by a client again and again.
-Nobody compares clocks: whoever watches a client looks whether its file changes.
+servers/NAME holds the base URL of a server that is up; clients/NAME is written by a client again and again,
+and jobs has the ids of Slurm jobs that are or will be clients. Nobody compares clocks: whoever watches a
+client looks whether its file changes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline import store
+from pipeline import slurm, store
 from pipeline.config import ServerSettings
 from pipeline.engines.server.connect import base_url
 from pipeline.errors import SettingsError
@@ -22,6 +23,7 @@ from pipeline.errors import SettingsError
 BEAT_S = 5.0
 """A client touches its file as often as this."""
 _DEAD_AFTER_S = 12 * BEAT_S
+_ASK_SLURM_S = 20.0
 _MOST_BYTES = 2048
 
 
@@ -81,14 +83,29 @@ class Client:
 
 
 class Watch:
-    """Looks how many clients are at work."""
+    """Looks whether there are clients, at work or in Slurm's queue."""
 
     def __init__(self, registry: Path) -> None:
         self._folder = registry / "clients"
+        self._jobs = registry / "jobs"
         self._seen: dict[str, tuple[bytes, float]] = {}
+        self._are_jobs_left = False
+        self._asked_s = float("-inf")
 
-    def alive(self, now_s: float) -> Sequence[str]:
-        """Return the clients whose files have changed lately; `now_s`: a clock that never jumps."""
+    def has_clients(self, now_s: float) -> bool:
+        """Tell whether anybody needs a server; `now_s`: a clock that never jumps."""
+        return bool(self._alive(now_s)) or self._has_jobs(now_s)
+
+    def _has_jobs(self, now_s: float) -> bool:
+        """Tell whether jobs that submit.sh has noted are not over; Slurm is asked now and then."""
+        if now_s - self._asked_s >= _ASK_SLURM_S:
+            self._asked_s = now_s
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                self._are_jobs_left = slurm.is_any_unfinished(self._jobs.read_text(encoding="ascii").split())
+        return self._are_jobs_left
+
+    def _alive(self, now_s: float) -> Sequence[str]:
+        """Return the clients whose files have changed lately."""
         found: dict[str, tuple[bytes, float]] = {}
         for file in sorted(self._folder.glob("[!.]*")):
             with contextlib.suppress(OSError):

@@ -70,7 +70,7 @@ def _look_after(process: subprocess.Popen[bytes], watch: registry.Watch, given: 
     since, is_first, left_s = time.monotonic(), True, given.first_client_s
     while process.poll() is None:
         now = time.monotonic()
-        if watch.alive(now):
+        if watch.has_clients(now):
             since, is_first, left_s = now, False, given.next_client_s
         elif now - since > left_s:
             return "no client came" if is_first else "the last client is done"
