@@ -79,7 +79,10 @@ class Dispatcher:
         while True:
             self._beat()
             self._find_servers()
-            await asyncio.gather(*(self._admit(remote) for remote in self._remotes.values()))
+            admitted = [self._admit(remote) for remote in self._remotes.values()]
+            for error in await asyncio.gather(*admitted, return_exceptions=True):
+                if error is not None:
+                    raise error
             if any(remote.is_up for remote in self._remotes.values()):
                 break
             if time.monotonic() >= end:
@@ -153,7 +156,7 @@ class Dispatcher:
                 task.add_done_callback(partial(self._ended, remote))
 
     def _ended(self, remote: Remote, task: asyncio.Task[None]) -> None:
-        remote.under_way.pop(task, None)
+        remote.end(task)
         self._note_unforeseen(task)
         self._pump()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import queue
 import threading
@@ -61,7 +62,8 @@ class ServerEngine:
         if self._loop.is_closed():
             return
         if self._thread.is_alive():
-            asyncio.run_coroutine_threadsafe(self._dispatcher.close(), self._loop).result(_STOP_S)
+            with contextlib.suppress(TimeoutError):
+                asyncio.run_coroutine_threadsafe(self._dispatcher.close(), self._loop).result(_STOP_S)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(_STOP_S)
         self._loop.close()
@@ -88,4 +90,9 @@ class ServerEngine:
         return replies
 
     def _run(self, work: Coroutine[None, None, _T]) -> _T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        running = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return running.result()
+        except BaseException:
+            running.cancel()  # a signal that ends the run
+            raise

@@ -48,6 +48,11 @@ class Job:
         return self.window_number, self.is_first and bool(self.request.pages), self.number
 
     @property
+    def cost_tokens(self) -> int:
+        """What it adds to the load of a server; nothing when its pages are in the cache."""
+        return self.request.prompt_tokens if self.is_first else 0
+
+    @property
     def is_suspect(self) -> bool:
         """Whether it may be what servers die of, and must not be sent along with others."""
         return self.deaths >= _SUSPECT_DEATHS
@@ -82,22 +87,25 @@ class Remote:
         self.under_way: dict[asyncio.Task[None], Job] = {}
         self.checking: asyncio.Task[bool] | None = None
         self.cache_tokens: int | None = None
+        self.load_tokens = 0
+        """Prompt tokens that it still has to read."""
         self._how = settings.images
         self._waiting: list[tuple[tuple[int, bool, int], Job]] = []
 
-    @property
-    def load_tokens(self) -> int:
-        """Prompt tokens that it still has to read."""
-        jobs = [*self.under_way.values(), *(job for _, job in self._waiting)]
-        return sum(job.request.prompt_tokens for job in jobs if job.is_first)
-
     def add(self, job: Job) -> None:
         """Let a job wait for its turn here."""
+        self.load_tokens += job.cost_tokens
         heapq.heappush(self._waiting, (job.rank, job))
+
+    def end(self, task: asyncio.Task[None]) -> None:
+        """Strike out a job that is no longer under way."""
+        if (job := self.under_way.pop(task, None)) is not None:
+            self.load_tokens -= job.cost_tokens
 
     def withdraw(self) -> list[Job]:
         """Take back all that waits here."""
         waiting, self._waiting = self._waiting, []
+        self.load_tokens -= sum(job.cost_tokens for _, job in waiting)
         return [job for _, job in sorted(waiting, key=lambda each: each[0])]
 
     def next_job(self) -> Job | None:
