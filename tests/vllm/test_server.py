@@ -108,7 +108,8 @@ def rows(output: Path) -> pd.DataFrame:
     """Return each request with the answer that it led to."""
     answers = pd.read_parquet(output / "answers")
     chosen = answers[["source", "question_id", "status", "answer", "confidence"]]
-    return pd.read_parquet(output / "requests").merge(chosen, on=["source", "question_id"])
+    requests = pd.read_parquet(output / "requests").drop(columns=["status", "confidence"])
+    return requests.merge(chosen, on=["source", "question_id"])
 
 
 def test_the_same_rows_tokens_and_answers_as_offline(
