@@ -5,9 +5,8 @@ python benchmarks/server.py FOLDER OUT.json [OVERRIDE …] --model pixtral_large
 FOLDER holds PDFs with pages of ordinary size; their pages are made into documents of `--pages` pages.
 OVERRIDES are the pipeline's, for both, as `engine.quantization=fp8`; what follows `--serve` are arguments
 of vllm serve, as `--quantization fp8`. Measured from PDFs to Parquet, once the model is loaded: the offline
-engine as it comes, and without the packed images that a server of vLLM before 0.29 lacks; then a server with
-page images in the requests, and with images=file. Each with 1 and 4 questions about each document, of pages
-that no other measurement has shown.
+engine, then a server with page images in the requests and with images=file, both with the pipeline's additions
+to vLLM. Each with 1 and 4 questions about each document, of pages that no other measurement has shown.
 """
 
 from __future__ import annotations
@@ -38,9 +37,6 @@ from pipeline.run import execute
 ROOT = Path(__file__).parents[1]
 WAYS = {
     "offline": ("engine=vllm", "+engine.args.load_format=dummy"),
-    "offline, images as vLLM encodes them": (
-        "engine=vllm", "+engine.args.load_format=dummy", "+engine.args.worker_extension_cls=''",
-    ),
     "server, images in the requests": ("engine=server",),
     "server, images as files": ("engine=server", "engine.images=file"),
 }  # fmt: skip
@@ -140,7 +136,9 @@ class Benchmark:
             "--enable-prompt-tokens-details",
             "--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}',
             "--max-num-batched-tokens", "8192", "--allowed-local-media-path", str(self.work), "--seed", "0",
-            "--scheduler-cls", "pipeline.engines.vllm.scheduler.FullStepScheduler", *self.given.serve,
+            "--scheduler-cls", "pipeline.engines.vllm.scheduler.FullStepScheduler",
+            "--worker-extension-cls", "pipeline.engines.vllm.served_worker.ServedWorkerAdditions",
+            *self.given.serve,
         ]  # fmt: skip
         environment = os.environ | {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
         with log.open("wb") as said:

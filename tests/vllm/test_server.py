@@ -38,7 +38,8 @@ ARGUMENTS = """--config-format mistral --load-format dummy --tokenizer-mode mist
     --limit-mm-per-prompt {"image":30} --max-model-len 131072 --max-num-batched-tokens 8192
     --enable-prefix-caching --enable-prompt-tokens-details
     --structured-outputs-config {"backend":"xgrammar","disable_any_whitespace":true}
-    --scheduler-cls pipeline.engines.vllm.scheduler.FullStepScheduler --allowed-local-media-path / --seed 0
+    --scheduler-cls pipeline.engines.vllm.scheduler.FullStepScheduler
+    --worker-extension-cls pipeline.engines.vllm.served_worker.ServedWorkerAdditions --allowed-local-media-path / --seed 0
 """.split()  # fmt: skip
 
 
@@ -147,6 +148,7 @@ def test_the_same_rows_tokens_and_answers_as_offline(
     assert run["versions"]["served_model"] == SERVED
     assert run["versions"]["server"].startswith("0.")
     assert KEY not in "".join(file.read_text() for file in (tmp_path / "data").rglob("*.log"))
+    assert "images are encoded" in (registry / "log").read_text()
 
 
 def test_a_faulty_way_to_the_server_loses_and_doubles_nothing(
