@@ -5,8 +5,9 @@ python benchmarks/server.py FOLDER OUT.json [OVERRIDE …] --model pixtral_large
 FOLDER holds PDFs with pages of ordinary size; their pages are made into documents of `--pages` pages.
 OVERRIDES are the pipeline's, for both, as `engine.quantization=fp8`; what follows `--serve` are arguments
 of vllm serve, as `--quantization fp8`. Measured from PDFs to Parquet, once the model is loaded: the offline
-engine, then a server with page images in the requests and with images=file, both with the pipeline's additions
-to vLLM. Each with 1 and 4 questions about each document, of pages that no other measurement has shown.
+engine, then a server with page images in the requests and with images=file, both with the pipeline's
+additions to vLLM. Each with 1 and 4 questions about each document, of pages that no other measurement has
+shown.
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ ARGUMENTS = """--config-format mistral --load-format dummy --tokenizer-mode mist
     --enable-prefix-caching --enable-prompt-tokens-details
     --structured-outputs-config {"backend":"xgrammar","disable_any_whitespace":true}
     --scheduler-cls pipeline.engines.vllm.scheduler.FullStepScheduler
-    --worker-extension-cls pipeline.engines.vllm.served_worker.ServedWorkerAdditions --allowed-local-media-path / --seed 0
+    --worker-extension-cls pipeline.engines.vllm.served_worker.ServedWorkerAdditions
+    --allowed-local-media-path / --seed 0
 """.split()  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The additions to vLLM's workers under `vllm serve`, where nobody can ask workers for anything once they run.
+"""The additions to vLLM's workers under `vllm serve`, where workers cannot be asked for anything later.
 
 `--worker-extension-cls pipeline.engines.vllm.served_worker.ServedWorkerAdditions`
 """
