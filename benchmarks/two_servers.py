@@ -58,7 +58,8 @@ def run(given: argparse.Namespace, work: Path) -> None:
     settings = compose_settings([
         f"input={work / 'in'}", f"output={work / 'out'}", "task=qa", f"task.questions={work / 'q.csv'}",
         "engine=server", f"engine.registry={work / 'registry'}", f"model.path={model}",
-        "model.image_max_px=256", "task.max_output_tokens=8", "engine.repair_attempts=0", "sink.journal_seconds=1",
+        "model.image_max_px=256", "task.max_output_tokens=8", "engine.repair_attempts=0",
+        "sink.journal_seconds=1",
     ])  # fmt: skip
     with served(work, model, given.serve) as servers:
         killed_at: list[dt.datetime] = []

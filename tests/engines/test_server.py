@@ -18,7 +18,7 @@ from protocol import Asked, Behaviour, FaultyProxy, ProtocolServer
 
 from pipeline.config import RunSettings
 from pipeline.engines.base import Served
-from pipeline.engines.server import dispatch, introduction, remote, talk
+from pipeline.engines.server import fleet, introduction, remote, talk
 from pipeline.engines.server.engine import ServerEngine
 from pipeline.engines.server.faults import retry_after_s
 from pipeline.engines.server.limit import Limit
@@ -31,7 +31,7 @@ Open = Callable[..., ContractBench]
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at servers more often than once in two seconds."""
-    monkeypatch.setattr(dispatch, "_POLL_S", 0.1)
+    monkeypatch.setattr(fleet, "_POLL_S", 0.1)
     monkeypatch.setattr(introduction, "_POLL_S", 0.1)
     monkeypatch.setattr(remote, "_FIRST_WAIT_S", 0.1)
 
@@ -152,16 +152,20 @@ def test_further_questions_wait_until_the_first_has_read_the_pages(open_bench: O
 
 
 def test_a_busy_server_is_given_less_and_an_idle_one_more(open_bench: Open) -> None:
-    server = ProtocolServer(Behaviour(delay_s=0.05))
+    server = ProtocolServer(Behaviour(delay_s=1.0))
     bench = open_bench(server, given=("engine.max_concurrency=40",))
-    questions(bench, 200)
-    bench.take(200)
+    questions(bench, 100)
+    bench.take(100)
     assert 16 < server.most_at_once <= 40
-    server.behaviour.waiting, server.most_at_once = 1000, 0
-    time.sleep(3.5)
-    questions(bench, 60)
-    bench.take(60)
-    assert server.most_at_once < 30
+    server.behaviour.waiting, server.behaviour.delay_s = 1000, 0.05
+
+    def is_given_less() -> bool:
+        server.most_at_once = 0
+        questions(bench, 30)
+        bench.take(30)
+        return server.most_at_once <= 8
+
+    wait_until(is_given_less, 60)
 
 
 def test_the_limit_is_halved_once_for_many_refusals_and_grows_again() -> None:
