@@ -151,6 +151,31 @@ class Question:
     gold_page: str | None = None
 
 
+class Charge(NamedTuple):
+    """What something cost; multiples of a power of two, so that sums are exact in any order."""
+
+    gpu_seconds: float = 0.0
+    cost: float = 0.0
+    """In the currency of the prices of the settings."""
+
+
+FREE = Charge()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an engine is given to read and to write."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """Of the prompt: those that it need not compute again."""
+    output_tokens: float = 0.0
+    pages: int = 0
+    """Pages that it reads for the first time."""
+    scans: int = 0
+    """Of these: pages without a text layer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """What a question is asked about: a page, a document or a folder."""
@@ -219,6 +244,8 @@ class Completion:
     boxes: tuple[Box, ...] = ()
     """Where an engine that reads pages itself (OCR) found what it quotes."""
     engine_seconds: float = 0.0
+    charge: Charge | None = FREE
+    """Of a stored reply: what it cost; None where an earlier version did not note it."""
     failure: Failure | None = None
 
 
@@ -259,6 +286,8 @@ class Answer:
     cached_tokens: int = 0
     output_tokens: int = 0
     engine_seconds: float = 0.0
+    charge: Charge | None = FREE
+    """What its stored replies cost; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +366,12 @@ class Summary:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+    gpu_seconds: float = 0.0
+    """Of the GPUs that this run held while it had requests under way: the sum over its requests."""
+    cost: float = 0.0
+    """The same in money, with the cores of engines without a GPU."""
+    loading_gpu_seconds: float = 0.0
+    """Beside these: until the model was loaded."""
     seconds: float = 0.0
     errors: dict[str, int] = field(default_factory=dict)
     rows_left: dict[str, int] = field(default_factory=dict)

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from pipeline.answering.reduce import Reducer
 from pipeline.answering.settle import settle
 from pipeline.asking.writer import Writer
+from pipeline.engines.speed import Speed
 from pipeline.flow.engine_on_demand import EngineOnDemand
 from pipeline.flow.identity import Identity
+from pipeline.flow.meter import Meter
 from pipeline.flow.progress import Progress
 from pipeline.records import Answer, Chunk, Completion, Page, Request, Window
 from pipeline.tables.ledger import Ledger
@@ -36,6 +38,9 @@ class Exchange:
     note_progress: Callable[[], None]
     """Called whenever finished work was made to last."""
     most_window_tokens: int
+    speed: Speed
+    meter: Meter
+    """Runs while the engine has requests under way."""
     _window_of: dict[str, int] = field(default_factory=dict)
     _under_way: Counter[int] = field(default_factory=Counter)
     _waiting_pages: dict[_Place, tuple[set[_Place], tuple[Page, ...]]] = field(default_factory=dict)
@@ -84,6 +89,8 @@ class Exchange:
                 own_window = self._window_of.pop(request.request_id)
                 self._under_way[own_window] -= 1
                 self._put(self._keep(request, completion), own_window)
+            if not self._under_way.total():
+                self.meter.pause()
         # Windows are counted by the thousand in a long run: what is over is forgotten.
         del self._under_way[number]
 
@@ -97,6 +104,7 @@ class Exchange:
             self._under_way[number] += len(unasked)
             self._asked.update(request.cell.answer_id for request in unasked)
             self.engine.put(unasked, number)
+            self.meter.run()
 
     def _open(self, chunk: Chunk) -> tuple[list[Request], list[Request]]:
         """Take a rendered chunk; return what to ask about it, and what follows from what needs no asking."""
@@ -139,7 +147,7 @@ class Exchange:
 
     def _keep(self, request: Request, completion: Completion) -> list[Request]:
         """Keep an engine's reply; return the requests that it gives rise to."""
-        self.tables.sink.add_request(request, completion)
+        self.tables.sink.add_request(request, completion, self.speed.weigh(request, completion))
         self.progress.add_completion(completion)
         # Packing relies on exact counts. A difference means another tokenizer or image size than configured.
         if completion.failure is None and completion.prompt_tokens != request.prompt_tokens:

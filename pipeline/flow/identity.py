@@ -37,6 +37,8 @@ _ASKS, _DERIVES, _NEITHER = Effect.ASKS, Effect.DERIVES, Effect.NEITHER
 
 EFFECTS: dict[str, Effect] = {
     "input": _NEITHER, "output": _NEITHER, "plan": _NEITHER, "strict": _NEITHER, "retry_errors": _NEITHER,
+    "pilot": _NEITHER, "cost.gpu_hour_price": _NEITHER, "cost.core_hour_price": _NEITHER,
+    "budget.gpu_hours": _NEITHER, "budget.money": _NEITHER,
     "shard.index": _NEITHER, "shard.count": _NEITHER, "shard.planned": _NEITHER,
     # Which files are inputs: their bytes, not these, identify an answer.
     "source.include": _NEITHER, "source.exclude": _NEITHER, "source.follow_links": _NEITHER,

@@ -12,18 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.answering.reduce import Reducer
-from pipeline.asking import prompt, questions, schema, tokens
+from pipeline.asking import largest, prompt, questions, schema, tokens
 from pipeline.asking.selection import Selection
 from pipeline.asking.writer import Writer
-from pipeline.config import RunSettings
+from pipeline.config import ModelSettings, RunSettings
 from pipeline.engines import choose
 from pipeline.engines.base import EngineContext
+from pipeline.engines.speed import Speed
 from pipeline.errors import Interrupted, OutputError, PipelineError, SettingsError
 from pipeline.flow import identity
 from pipeline.flow.account import Account
-from pipeline.flow.agenda import Agenda, prompt_room
+from pipeline.flow.agenda import Agenda
 from pipeline.flow.engine_on_demand import EngineOnDemand
 from pipeline.flow.exchange import Exchange
+from pipeline.flow.meter import Meter, rate
 from pipeline.flow.progress import Progress
 from pipeline.reading import draw, language, raster, scratch, source
 from pipeline.records import Document, Json, Summary, Window, fingerprint
@@ -67,6 +69,8 @@ class Session:
     exchange: Exchange
     context: EngineContext
     """What the engine is told of the run."""
+    speed: Speed
+    """What the engine takes of the machine."""
     prompt_date: dt.date
     before: RunRecord | None
     """What the last run on this shard wrote."""
@@ -157,6 +161,8 @@ class Decided:
     """JSON schema of a reply; None for tasks that want plain text."""
     field_kinds: dict[str, str]
     engine: str
+    model: ModelSettings
+    """With no more context than the largest request of the task takes."""
     system_prompt_template: str
     identity: identity.Identity
 
@@ -166,12 +172,20 @@ def decide(settings: RunSettings) -> Decided:
     asked = questions.questions(settings.task)
     selection = Selection(asked)
     envelope = schema.envelope(settings.task)
-    engine, reason = choose.choose(settings.engine, settings.model)
-    log.info("engine=%s: %s", engine, reason)
     template = prompt.system_prompt_template(settings.model)
+    model = largest.model_for(settings, asked, envelope, template)
+    engine, reason = choose.choose(settings.engine, model)
+    log.info("engine=%s: %s", engine, reason)
     known_as = identity.of(settings, engine, envelope, template)
     return Decided(
-        len(asked), selection, envelope, schema.field_kinds(settings.task), engine, template, known_as
+        questions=len(asked),
+        selection=selection,
+        envelope=envelope,
+        field_kinds=schema.field_kinds(settings.task),
+        engine=engine,
+        model=model,
+        system_prompt_template=template,
+        identity=known_as,
     )
 
 
@@ -186,8 +200,10 @@ def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Sessio
     model = choose.identity(decided.engine, settings.model)
     account = Account(settings, decided.engine, model, decided.identity.settings_hash)
     account.summary.questions_unmatched = unmatched
+    speed = choose.speed(decided.engine, settings.engine, decided.model)
+    meter = Meter(rate(speed, settings.cost), account.summary)
     with ExitStack() as stack:
-        tables = stack.enter_context(_tables(settings, decided, account))
+        tables = stack.enter_context(_tables(settings, decided, account, meter))
         # Today's date in the system prompt would change at midnight, and with it every prompt's cache.
         prompt_date = tables.layout.first_date(account.begun.date())
         system_prompt = prompt.fill_system_prompt(
@@ -199,7 +215,7 @@ def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Sessio
         ledger = Ledger(language.detect_language)
         context = _engine_context(settings, decided, system_prompt, rasterizer.scratch, account.begun)
         engine = stack.enter_context(
-            EngineOnDemand(lambda: choose.build(decided.engine, settings.engine, context))
+            EngineOnDemand(lambda: choose.build(decided.engine, settings.engine, context), meter.add_loading)
         )
         session = Session(
             settings=settings,
@@ -229,7 +245,10 @@ def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Sessio
                 progress=progress,
                 note_progress=lambda: session.record("running"),
                 most_window_tokens=settings.pack.window_tokens,
+                speed=speed,
+                meter=meter,
             ),
+            speed=speed,
             context=context,
             prompt_date=prompt_date,
             before=_last_record(tables),
@@ -237,10 +256,14 @@ def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Sessio
         yield session
 
 
-def _tables(settings: RunSettings, decided: Decided, account: Account) -> AbstractContextManager[sink.Tables]:
+def _tables(
+    settings: RunSettings, decided: Decided, account: Account, meter: Meter
+) -> AbstractContextManager[sink.Tables]:
     settings_hash = decided.identity.settings_hash
     stamp = Stamp(account.model, account.engine, settings.task.name, account.run_id, settings_hash)
-    return sink.opened(Path(settings.output), settings.shard, settings.sink, stamp, decided.field_kinds)
+    return sink.opened(
+        Path(settings.output), settings.shard, settings.sink, stamp, decided.field_kinds, meter.charge
+    )
 
 
 def _rasterizer(settings: RunSettings, run_id: str) -> raster.Rasterizer:
@@ -255,7 +278,7 @@ def _engine_context(
 ) -> EngineContext:
     shard = f"-{layout.shard_name(settings.shard)}" if settings.shard.count > 1 else ""
     return EngineContext(
-        model=settings.model,
+        model=decided.model,
         envelope=decided.envelope,
         system_prompt=system_prompt,
         max_output_tokens=settings.task.max_output_tokens,
@@ -274,7 +297,7 @@ def _reducer(settings: RunSettings, decided: Decided, writer: Writer) -> Reducer
         review_below=settings.engine.review_below,
         write_merge=writer.merge,
         write_again=writer.again,
-        room_tokens=prompt_room(settings),
+        room_tokens=decided.model.context_tokens - settings.task.max_output_tokens,
         repair_attempts=0 if decided.engine == "embedded" else settings.engine.repair_attempts,
         field_kinds=decided.field_kinds,
         checks_parts=decided.engine != "embedded",
