@@ -76,7 +76,6 @@ class ModelSettings:
     head_dim: int
     gpus: int
     """GPUs that hold one copy in bf16, by the model's card."""
-    tflops_per_gpu: float
 
 
 @dataclass(slots=True, kw_only=True)

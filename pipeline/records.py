@@ -138,6 +138,8 @@ class Outline:
     failure: Failure | None = None
     is_repaired: bool | None = None
     """The file's structure was damaged and was rebuilt; None where that is not known."""
+    sample: str | None = None
+    """Text of its first page, where a plan asked for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,6 @@ EFFECTS: dict[str, Effect] = {
     # Used for predictions and for what fits where.
     "model.parameters_b": _NEITHER, "model.layers": _NEITHER, "model.width": _NEITHER,
     "model.kv_heads": _NEITHER, "model.head_dim": _NEITHER, "model.gpus": _NEITHER,
-    "model.tflops_per_gpu": _NEITHER,
     # A task of another name is another task: both keep their rows in one output.
     "task.name": _ASKS, "task.scope": _ASKS, "task.instruction": _ASKS, "task.schema": _ASKS,
     "task.labels": _ASKS, "task.evidence": _ASKS, "task.max_output_tokens": _ASKS,

@@ -92,18 +92,18 @@ class Session:
         self.tables.sink.commit()
         self.record("running")
 
-    def finish(self) -> None:
-        """Publish the tables, and say that the run is complete."""
-        self.publish()
-        self.record("complete")
+    def finish(self, complete: bool = True) -> None:
+        """Publish the tables, and say that the run is complete; or that it was a pilot, over some inputs."""
+        self.publish(complete)
+        self.record("complete" if complete else "pilot")
 
-    def publish(self) -> None:
+    def publish(self, complete: bool = True) -> None:
         """Publish what is wanted and there, and take the counts from it."""
         # Documents that no question was about still have their row.
         for row in self.ledger.unseen():
             self.tables.sink.add_document(row)
         self.tables.sink.commit()
-        self.tables.sink.publish(complete=True)
+        self.tables.sink.publish(complete)
         self._count()
 
     def _count(self) -> None:
@@ -270,7 +270,7 @@ def _rasterizer(settings: RunSettings, run_id: str) -> raster.Rasterizer:
     place = fingerprint(Path(settings.output).resolve(), layout.shard_name(settings.shard))
     folder = scratch.choose(settings.raster.scratch, f"docbatch-{place}-{run_id[:8]}")
     geometry = draw.Geometry(settings.model.image_max_px, settings.model.image_patch_px)
-    return raster.Rasterizer(settings.raster, geometry, folder)
+    return raster.Rasterizer(settings.raster, geometry, folder, samples=settings.plan)
 
 
 def _engine_context(

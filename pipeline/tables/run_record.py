@@ -16,7 +16,7 @@ class Attempt:
 
     run_id: str
     state: str
-    """running, complete, incomplete (answers are missing), interrupted or failed"""
+    """running, complete, pilot, incomplete (answers are missing), interrupted or failed"""
     error: str | None
     begun: str
     ended: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pipeline.config import ModelSettings, VllmSettings
 from pipeline.engines.vllm.additions import ADDITIONS
@@ -29,6 +30,23 @@ _READ_GIB_S = 0.38e-3
 """A step that writes one token of each reply reads all weights: seconds for a GiB."""
 _EAGER_LAYER_S = 0.86e-3
 """Without CUDA graphs it takes at least this for each layer."""
+
+
+class Operations(NamedTuple):
+    """Of a language model that reads a prompt; the image encoder, under 1 %, is left out."""
+
+    products: float
+    attention: float
+
+
+def operations(tokens: int, cached: int, model: ModelSettings) -> Operations:
+    """Return what reading a prompt takes: two operations per weight and token, and causal attention.
+
+    Attention takes 4 x width per layer and pair of positions, and half of all pairs are causal (Kaplan et
+    al., 2020, appendix B, with the pairs summed instead of approximated).
+    """
+    pairs = (tokens**2 - cached**2) / 2
+    return Operations(2e9 * model.parameters_b * (tokens - cached), 4 * model.layers * model.width * pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +89,11 @@ class VllmSpeed:
         )
 
     def _reading_s(self, usage: Usage) -> float:
-        """Count two operations per weight and new token, attention to all tokens before, and the encoder.
-
-        Attention takes 4 x width operations per layer and pair of positions, and half of all pairs are causal
-        (Kaplan et al., 2020, appendix B, with the pairs summed instead of approximated).
-        """
+        """Count products with the weights, attention to all tokens before, and the encoder."""
         model, new = self.model, usage.prompt_tokens - usage.cached_tokens
-        products = 2e9 * model.parameters_b * new / (_FP8_FLOPS if self._is_fp8 else _BF16_FLOPS)
-        pairs = (usage.prompt_tokens**2 - usage.cached_tokens**2) / 2
-        attention = 4 * model.layers * model.width * pairs / _ATTENTION_FLOPS
+        done = operations(usage.prompt_tokens, usage.cached_tokens, model)
+        products = done.products / (_FP8_FLOPS if self._is_fp8 else _BF16_FLOPS)
+        attention = done.attention / _ATTENTION_FLOPS
         encoder_s = _ENCODER_S if self._is_packed else _PLAIN_ENCODER_S
         encoder = encoder_s * new * model.width / _ENCODER_WIDTH if usage.pages else 0.0
         return (products + attention + encoder) * self._waiting
