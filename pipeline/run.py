@@ -23,7 +23,7 @@ from pipeline.command import (
 )
 from pipeline.compose import CONF, check_arguments, to_settings, with_input
 from pipeline.config import RunSettings
-from pipeline.errors import Interrupted, SettingsError
+from pipeline.errors import Interrupted, OverBudget, SettingsError
 
 if TYPE_CHECKING:
     from pipeline.flow.session import Inputs
@@ -42,10 +42,12 @@ def execute(settings: RunSettings, find: Callable[[], Inputs] | None = None) -> 
         try:
             run.record("running")
             chunks = run.agenda.chunks(run.agenda.outlines())
-            rendered = run.rasterizer.render(windows(chunks, run.room_tokens))
+            affordable = run.budget.within(windows(chunks, run.room_tokens))
+            rendered = run.rasterizer.render(affordable)
             for window in run.exchange.answered(rendered):
                 run.checkpoint(window)
                 run.rasterizer.release(window)
+            run.budget.check()
             run.finish(complete=find is None)
         except BaseException as error:
             run.stop(error)
@@ -119,6 +121,9 @@ def _run(config: DictConfig) -> None:
             print(
                 f"interrupted by {signalled}: finished work is saved; run again to continue", file=sys.stderr
             )
+            sys.exit(EXIT_INTERRUPTED)
+        except OverBudget as stopped:
+            print(f"stopped: {stopped}; finished work is saved", file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
     print(describe(summary, settings.output))
     if settings.strict and summary.failed:

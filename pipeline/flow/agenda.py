@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.asking import pack
 from pipeline.asking.writer import Writer
@@ -30,12 +30,16 @@ class Agenda:
     rasterizer: Rasterizer
     ledger: Ledger
     progress: Progress
+    scans: set[str] = field(default_factory=set)
+    """Sources whose first page has no text, where outlines come with a sample of it."""
 
     def outlines(self) -> Iterator[Outline]:
         """Yield the outline of every input, in order."""
         for outline in self.rasterizer.outlines(self.documents, self._known_outline):
             self.progress.summary.inputs += 1
             self.tables.wanted.add_document(outline.document)
+            if outline.sample is not None and not outline.sample.strip():
+                self.scans.add(outline.document.source)
             yield outline
 
     def chunks(self, outlines: Iterable[Outline]) -> Iterator[Chunk]:

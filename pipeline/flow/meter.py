@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.config import CostSettings
 from pipeline.engines import speed
@@ -47,7 +47,9 @@ class Meter:
 
     rate: Rate
     summary: Summary
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = field(default_factory=lambda: time.monotonic)
+    charged_s: float = 0.0
+    """Of all devices together, since the run began."""
     _began: float | None = None
     _uncharged_s: float = 0.0
     """Of each device."""
@@ -76,6 +78,7 @@ class Meter:
         device_seconds = self._uncharged_s * self.rate.devices
         parts = [math.floor(share * device_seconds / _SECONDS) * _SECONDS for share in shares]
         self._uncharged_s = max(0.0, device_seconds - sum(parts)) / self.rate.devices
+        self.charged_s += sum(parts)
         charges = [self.rate.charge(part) for part in parts]
         self.summary.gpu_seconds += sum(charge.gpu_seconds for charge in charges)
         self.summary.cost += sum(charge.cost for charge in charges)

@@ -19,10 +19,11 @@ from pipeline.config import ModelSettings, RunSettings
 from pipeline.engines import choose
 from pipeline.engines.base import EngineContext
 from pipeline.engines.speed import Speed
-from pipeline.errors import Interrupted, OutputError, PipelineError, SettingsError
-from pipeline.flow import identity
+from pipeline.errors import Interrupted, OutputError, OverBudget, PipelineError, SettingsError
+from pipeline.flow import expected, identity
 from pipeline.flow.account import Account
 from pipeline.flow.agenda import Agenda
+from pipeline.flow.budget import Budget, spent_by_shards
 from pipeline.flow.engine_on_demand import EngineOnDemand
 from pipeline.flow.exchange import Exchange
 from pipeline.flow.meter import Meter, rate
@@ -71,6 +72,9 @@ class Session:
     """What the engine is told of the run."""
     speed: Speed
     """What the engine takes of the machine."""
+    reply: expected.Reply
+    """How long its replies are taken to be."""
+    budget: Budget
     prompt_date: dt.date
     before: RunRecord | None
     """What the last run on this shard wrote."""
@@ -90,6 +94,7 @@ class Session:
         """Journal what is finished when a window is, and note how far the run is."""
         self.exchange.progress.add_window(window)
         self.tables.sink.commit()
+        self.budget.answered(window)
         self.record("running")
 
     def finish(self, complete: bool = True) -> None:
@@ -130,9 +135,9 @@ class Session:
             self.tables.sink.commit()
             self.tables.sink.publish(complete=False)
         finally:
-            if isinstance(error, Interrupted):
+            if isinstance(error, Interrupted | OverBudget):
                 # Whatever the commit did: run.json must not stay at "running" for those who watch it.
-                self.record("interrupted")
+                self.record("interrupted", f"{error}" if isinstance(error, OverBudget) else None)
             else:
                 self.record("failed", f"{error}" if isinstance(error, PipelineError) else repr(error))
 
@@ -217,6 +222,35 @@ def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Sessio
         engine = stack.enter_context(
             EngineOnDemand(lambda: choose.build(decided.engine, settings.engine, context), meter.add_loading)
         )
+        agenda = Agenda(
+            settings=settings,
+            documents=inputs.documents,
+            questions_of=decided.selection.of,
+            identity=decided.identity,
+            writer=writer,
+            tables=tables,
+            rasterizer=rasterizer,
+            ledger=ledger,
+            progress=progress,
+        )
+        exchange = Exchange(
+            engine=engine,
+            reducer=_reducer(settings, decided, writer),
+            writer=writer,
+            identity=decided.identity,
+            tables=tables,
+            ledger=ledger,
+            progress=progress,
+            note_progress=lambda: session.record("running"),
+            most_window_tokens=settings.pack.window_tokens,
+            speed=speed,
+            meter=meter,
+        )
+        before, reply = (
+            _last_record(tables),
+            expected.reply(tables.known.mean_reply(settings.task.name), settings.task),
+        )
+        account.continue_from(before, inputs.plan_id, meter.rate)
         session = Session(
             settings=settings,
             inputs=inputs,
@@ -224,34 +258,23 @@ def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Sessio
             tables=tables,
             rasterizer=rasterizer,
             ledger=ledger,
-            agenda=Agenda(
-                settings=settings,
-                documents=inputs.documents,
-                questions_of=decided.selection.of,
-                identity=decided.identity,
-                writer=writer,
-                tables=tables,
-                rasterizer=rasterizer,
-                ledger=ledger,
-                progress=progress,
-            ),
-            exchange=Exchange(
-                engine=engine,
-                reducer=_reducer(settings, decided, writer),
-                writer=writer,
-                identity=decided.identity,
-                tables=tables,
-                ledger=ledger,
-                progress=progress,
-                note_progress=lambda: session.record("running"),
-                most_window_tokens=settings.pack.window_tokens,
-                speed=speed,
+            agenda=agenda,
+            exchange=exchange,
+            budget=Budget(
+                settings=settings.budget,
                 meter=meter,
+                account=account,
+                predictor=expected.Predictor(speed, reply.tokens),
+                is_stored=exchange.is_stored,
+                is_scan=agenda.scans.__contains__,
+                spent_by_others=lambda: spent_by_shards(tables.layout, inputs.plan_id, meter.rate),
+                note=lambda: session.record("running") if settings.shard.count > 1 else None,
             ),
             speed=speed,
+            reply=reply,
             context=context,
             prompt_date=prompt_date,
-            before=_last_record(tables),
+            before=before,
         )
         yield session
 
@@ -270,7 +293,13 @@ def _rasterizer(settings: RunSettings, run_id: str) -> raster.Rasterizer:
     place = fingerprint(Path(settings.output).resolve(), layout.shard_name(settings.shard))
     folder = scratch.choose(settings.raster.scratch, f"docbatch-{place}-{run_id[:8]}")
     geometry = draw.Geometry(settings.model.image_max_px, settings.model.image_patch_px)
-    return raster.Rasterizer(settings.raster, geometry, folder, samples=settings.plan)
+    return raster.Rasterizer(
+        settings.raster, geometry, folder, samples=settings.plan or _has_budget(settings)
+    )
+
+
+def _has_budget(settings: RunSettings) -> bool:
+    return settings.budget.gpu_hours is not None or settings.budget.money is not None
 
 
 def _engine_context(

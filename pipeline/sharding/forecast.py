@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from pipeline.engines import choose
 from pipeline.engines.speed import devices
@@ -14,17 +13,9 @@ from pipeline.sharding.prediction import PlanRow
 _MOST_RISKS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyTokens:
-    """How long a reply is taken to be, and why."""
-
-    value: float
-    why: str
-
-
-def describe(rows: Sequence[PlanRow], run: Session, reply: ReplyTokens, count: int) -> str:
+def describe(rows: Sequence[PlanRow], run: Session, count: int) -> str:
     """Return the plan as a short table; `count`: into how many shards it is divided."""
-    return "\n".join([*_inputs(rows, run), *_work(rows, run, reply), *_shards(rows, count), *_risks(rows)])
+    return "\n".join([*_inputs(rows, run), *_work(rows, run), *_shards(rows, count), *_risks(rows)])
 
 
 def _inputs(rows: Sequence[PlanRow], run: Session) -> Iterator[str]:
@@ -42,7 +33,7 @@ def _inputs(rows: Sequence[PlanRow], run: Session) -> Iterator[str]:
     yield f"pages           {sum(entry.pages for entry in rows)}"
 
 
-def _work(rows: Sequence[PlanRow], run: Session, reply: ReplyTokens) -> Iterator[str]:
+def _work(rows: Sequence[PlanRow], run: Session) -> Iterator[str]:
     prompt, computed, output = (
         sum(getattr(row, name) for row in rows)
         for name in ("prompt_tokens", "computed_tokens", "output_tokens")
@@ -62,7 +53,8 @@ def _work(rows: Sequence[PlanRow], run: Session, reply: ReplyTokens) -> Iterator
         yield f"cost            {sum(row.cost for row in rows):,.2f}"
     yield f"assumed         {run.speed.assumed}"
     if run.speed.gpus:
-        yield f"                {reply.value:.0f} tokens a reply, {reply.why}; loading the model comes on top"
+        yield f"                {run.reply.tokens:.0f} tokens a reply, {run.reply.why}"
+        yield "                loading the model comes on top"
 
 
 def time_taken(device_seconds: float, run: Session) -> str:

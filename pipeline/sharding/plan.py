@@ -9,17 +9,16 @@ from pathlib import Path
 
 from pipeline.config import RunSettings, whole
 from pipeline.flow import meter, session
+from pipeline.flow.expected import Predictor
 from pipeline.flow.session import Session
 from pipeline.reading.language import detect_language
 from pipeline.records import Outline, Request
 from pipeline.sharding import forecast, prediction, shards
 from pipeline.sharding.balance import balance
-from pipeline.sharding.prediction import PlanRow, Predictor
+from pipeline.sharding.prediction import PlanRow
 
 _FILE_COST_S = 0.01
 """What a file costs besides its tokens: it keeps files that only fail from all landing on one shard."""
-_REPLY_SHARE = 0.25
-"""Of the longest reply: what a reply is assumed to be, where none was seen."""
 
 
 @dataclass(slots=True)
@@ -53,7 +52,7 @@ def make(settings: RunSettings, estimate: str = "") -> str:
             settings.shard.count,
             run.account.settings_hash,
         )
-        told = forecast.describe(listed, run, reply_tokens(run), settings.shard.count)
+        told = forecast.describe(listed, run, settings.shard.count)
         return f"{told}\n{estimate}" if estimate else told
 
 
@@ -66,7 +65,8 @@ def opened(settings: RunSettings) -> AbstractContextManager[Session]:
 def predict(run: Session, is_stored: Callable[[Request], bool]) -> Predicted:
     """Go over all inputs; requests that are stored take nothing."""
     found = Predicted()
-    predictor = Predictor(run.speed, meter.rate(run.speed, run.settings.cost), reply_tokens(run).value)
+    predictor = Predictor(run.speed, run.reply.tokens)
+    rate = meter.rate(run.speed, run.settings.cost)
 
     def noted() -> Iterator[Outline]:
         for outline in run.agenda.outlines():
@@ -81,7 +81,7 @@ def predict(run: Session, is_stored: Callable[[Request], bool]) -> Predicted:
         if name in found.rows:
             requests = tuple(each for each in chunk.requests if not is_stored(each))
             row = found.rows[name]
-            predictor.add(row, replace(chunk, requests=requests), is_scan=row.language is None)
+            prediction.add(row, replace(chunk, requests=requests), predictor, rate, name in run.agenda.scans)
             found.todo.add(name)
     return found
 
@@ -89,16 +89,6 @@ def predict(run: Session, is_stored: Callable[[Request], bool]) -> Predicted:
 def _language(text: str) -> str | None:
     """Return the language of a text, `und` where it says too little, and None where there is no text."""
     return (detect_language(text) or "und") if text else None
-
-
-def reply_tokens(run: Session) -> forecast.ReplyTokens:
-    """Return how long a reply will be: as long as those of this task that are stored, or a guess."""
-    known = run.tables.known.mean_reply(run.settings.task.name)
-    if known is not None:
-        return forecast.ReplyTokens(known, "as stored replies have on average")
-    return forecast.ReplyTokens(
-        _REPLY_SHARE * run.settings.task.max_output_tokens, "a quarter of task.max_output_tokens"
-    )
 
 
 def assign(rows: Mapping[str, PlanRow], todo: Container[str], scope: str, count: int) -> None:

@@ -6,9 +6,9 @@ import builtins
 import os
 from dataclasses import dataclass
 
-from pipeline.engines.speed import Speed
+from pipeline.flow.expected import Predictor
 from pipeline.flow.meter import Rate
-from pipeline.records import Chunk, Document, Outline, Usage
+from pipeline.records import Chunk, Document, Outline
 
 _HUGE_PAGES, _HUGE_BYTES = 500, 200_000_000
 
@@ -77,44 +77,19 @@ def _risk(outline: Outline, document: Document) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Predictor:
-    """Predicts requests of one run."""
-
-    speed: Speed
-    rate: Rate
-    reply_tokens: float
-    """Of one reply."""
-
-    def add(self, entry: PlanRow, chunk: Chunk, is_scan: bool) -> None:
-        """Count a chunk's requests: the first computes the images, the others find them in the cache."""
-        if chunk.subject.failure:
-            failure = chunk.subject.failure
-            entry.error_code, entry.error = entry.error_code or failure.code, entry.error or failure.message
-            return
-        for index, request in enumerate(chunk.requests):
-            # The prefix gate holds the others back until the first has read the pages.
-            cached = chunk.prefix_tokens if index else 0
-            entry.requests += 1
-            entry.merge_requests += request.siblings > 1 and request.position == 0
-            entry.prompt_tokens += request.prompt_tokens
-            entry.computed_tokens += request.prompt_tokens - cached
-            entry.output_tokens += round(self.reply_tokens)
-        entry.engine_seconds += self.seconds(chunk, is_scan)
-        charge = self.rate.charge(entry.engine_seconds)
-        entry.gpu_seconds, entry.cost = charge.gpu_seconds, charge.cost
-
-    def seconds(self, chunk: Chunk, is_scan: bool = False) -> float:
-        """Predict the seconds of one device that a chunk takes, with the merges of its replies."""
-        total, pages = 0.0, len(chunk.pages)
-        for index, request in enumerate(chunk.requests):
-            new = 0 if index else pages
-            cached = chunk.prefix_tokens if index else 0
-            usage = Usage(request.prompt_tokens, cached, self.reply_tokens, new, new if is_scan else 0)
-            total += self.speed.seconds(usage)
-            if request.siblings > 1 and request.position == 0:
-                read = (
-                    round(request.siblings * self.reply_tokens) + request.prompt_tokens - chunk.prefix_tokens
-                )
-                total += self.speed.seconds(Usage(read, 0, self.reply_tokens))
-        return total
+def add(entry: PlanRow, chunk: Chunk, predictor: Predictor, rate: Rate, is_scan: bool) -> None:
+    """Count a chunk's requests: the first computes the images, the others find them in the cache."""
+    if chunk.subject.failure:
+        failure = chunk.subject.failure
+        entry.error_code, entry.error = entry.error_code or failure.code, entry.error or failure.message
+        return
+    for index, request in enumerate(chunk.requests):
+        # The prefix gate holds the others back until the first has read the pages.
+        cached = chunk.prefix_tokens if index else 0
+        entry.requests += 1
+        entry.merge_requests += request.siblings > 1 and request.position == 0
+        entry.prompt_tokens += request.prompt_tokens
+        entry.computed_tokens += request.prompt_tokens - cached
+        entry.output_tokens += round(predictor.reply_tokens)
+    entry.engine_seconds += predictor.seconds(chunk, is_scan)
+    entry.gpu_seconds, entry.cost = rate.charge(entry.engine_seconds)

@@ -39,8 +39,10 @@ class Known:
             self._read_documents(file)
         self.earlier = len(self._settings_of)
         """Answers that were there before this run."""
-        self._request_files = layout.files("requests", parts)
-        self.replies = Replies(self._request_files, lambda answer_id: self._is_final(packed(answer_id)))
+        self._layout = layout
+        self.replies = Replies(
+            layout.files("requests", parts), lambda answer_id: self._is_final(packed(answer_id))
+        )
 
     def is_finished(self, cell: Cell, retry_errors: bool) -> bool:
         """Tell whether a cell has the answer that these settings give, or an error that is left alone."""
@@ -90,7 +92,7 @@ class Known:
     def mean_reply(self, task: str) -> float | None:
         """Return the mean length in tokens of a task's replies that are stored; None without any."""
         written = []
-        for file in self._request_files:
+        for file in self._layout.files("requests", self._layout.parts()):
             table = pq.read_table(file, columns=["task", "status", "output_tokens"])
             is_one = pc.and_(pc.equal(table["task"], task), pc.equal(table["status"], "ok"))
             written.append(table.filter(is_one)["output_tokens"])

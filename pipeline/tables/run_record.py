@@ -36,6 +36,10 @@ class RunRecord:
     """At the same shard of the same plan."""
     missing: dict[str, int] = field(default_factory=dict)
     """Answers that each shard still lacks."""
+    spent_before: dict[str, float] = field(default_factory=dict)
+    """gpu_seconds and cost of the runs that this one continues."""
+    reserved: dict[str, float] = field(default_factory=dict)
+    """The same of what is under way, as it is expected; kept by a run that was killed."""
     prompt_date: str
     settings_hash: str
     engine: str
