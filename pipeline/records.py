@@ -143,6 +143,23 @@ class Outline:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """What another answer about the same subject must be, or must not be, for a question to be asked."""
+
+    question_id: str
+    is_equal: bool
+    value: str
+
+    def holds(self, answer: str | None) -> bool:
+        """Tell whether an answer meets it, whatever its case; without an answer nothing does."""
+        return answer is not None and (_plain(answer) == _plain(self.value)) == self.is_equal
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold().rstrip(".")
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """A question for the documents whose source matches `document` (a path or glob; empty: all)."""
 
@@ -151,6 +168,8 @@ class Question:
     document: str = ""
     gold_answer: str | None = None
     gold_page: str | None = None
+    when: Condition | None = None
+    """Asked only where this holds."""
 
 
 class Charge(NamedTuple):
@@ -339,7 +358,7 @@ class DocumentRow:
 
 @dataclass(slots=True)
 class Summary:
-    """Counts of a run; inputs = ok + error, and cells = reused + answered + failed."""
+    """Counts of a run; inputs = ok + error, and cells = reused + answered + failed + not_asked."""
 
     inputs: int = 0
     inputs_ok: int = 0
@@ -353,6 +372,8 @@ class Summary:
     questions_unmatched: list[str] = field(default_factory=list)
     """Document patterns that match no input."""
     cells: int = 0
+    not_asked: int = 0
+    """Questions that were not asked because an earlier answer does not say so."""
     reused: int = 0
     """Answers that were there before this run, and still are what these settings give."""
     earlier: int = 0

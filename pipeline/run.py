@@ -41,12 +41,12 @@ def execute(settings: RunSettings, find: Callable[[], Inputs] | None = None) -> 
     with signals_raise(), session.opened(settings, find or (lambda: inputs(settings))) as run:
         try:
             run.record("running")
-            chunks = run.agenda.chunks(run.agenda.outlines())
-            affordable = run.budget.within(windows(chunks, run.room_tokens))
-            rendered = run.rasterizer.render(affordable)
-            for window in run.exchange.answered(rendered):
-                run.checkpoint(window)
-                run.rasterizer.release(window)
+            for chunks in run.passes():
+                affordable = run.budget.within(windows(chunks, run.room_tokens))
+                rendered = run.rasterizer.render(affordable)
+                for window in run.exchange.answered(rendered):
+                    run.checkpoint(window)
+                    run.rasterizer.release(window)
             run.budget.check()
             run.finish(complete=find is None)
         except BaseException as error:

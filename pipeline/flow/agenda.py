@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pipeline.asking import pack
 from pipeline.asking.writer import Writer
 from pipeline.config import RunSettings
+from pipeline.flow.follow_ups import FollowUps
 from pipeline.flow.identity import Identity
 from pipeline.flow.progress import Progress
 from pipeline.reading.raster import Rasterizer
@@ -30,6 +31,7 @@ class Agenda:
     rasterizer: Rasterizer
     ledger: Ledger
     progress: Progress
+    follow_ups: FollowUps
     scans: set[str] = field(default_factory=set)
     """Sources whose first page has no text, where outlines come with a sample of it."""
 
@@ -88,6 +90,8 @@ class Agenda:
         return self.tables.wanted.want(cell) and not self._is_finished(cell)
 
     def _is_finished(self, cell: Cell) -> bool:
+        if self.tables.known.was_not_asked(cell):
+            return self.follow_ups.holds(cell) is False
         return self.tables.known.is_finished(cell, self.settings.retry_errors)
 
     # ---- rows of documents ----

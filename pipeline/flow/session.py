@@ -26,10 +26,11 @@ from pipeline.flow.agenda import Agenda
 from pipeline.flow.budget import Budget, spent_by_shards
 from pipeline.flow.engine_on_demand import EngineOnDemand
 from pipeline.flow.exchange import Exchange
+from pipeline.flow.follow_ups import FollowUps
 from pipeline.flow.meter import Meter, rate
 from pipeline.flow.progress import Progress
 from pipeline.reading import draw, language, raster, scratch, source
-from pipeline.records import Document, Json, Summary, Window, fingerprint
+from pipeline.records import Chunk, Document, Json, Summary, Window, fingerprint
 from pipeline.tables import layout, run_record, sink
 from pipeline.tables.ledger import Ledger
 from pipeline.tables.rows import Stamp
@@ -90,6 +91,12 @@ class Session:
         token_bytes = 3 * self.settings.model.image_patch_px**2
         return min(self.exchange.room_tokens(), self.rasterizer.room_bytes() // (windows_held * token_bytes))
 
+    def passes(self) -> Iterator[Iterator[Chunk]]:
+        """Yield what is to be asked of all inputs, then the questions whose leading answer came too late."""
+        yield self.agenda.chunks(self.agenda.outlines())
+        while later := self.exchange.postponed():
+            yield iter(later)
+
     def checkpoint(self, window: Window) -> None:
         """Journal what is finished when a window is, and note how far the run is."""
         self.exchange.progress.add_window(window)
@@ -126,7 +133,8 @@ class Session:
         summary.reused, summary.answered, errors = known.count(wanted.cells())
         summary.earlier = known.earlier
         summary.errors, summary.failed = dict(errors), errors.total()
-        summary.cells = summary.reused + summary.answered + summary.failed
+        summary.not_asked = known.count_not_asked(wanted.cells())
+        summary.cells = summary.reused + summary.answered + summary.failed + summary.not_asked
         summary.rows_left = dict(self.tables.sink.rows_left)
 
     def stop(self, error: BaseException) -> None:
@@ -222,16 +230,21 @@ def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Sessio
         engine = stack.enter_context(
             EngineOnDemand(lambda: choose.build(decided.engine, settings.engine, context), meter.add_loading)
         )
+        selection = decided.selection
+        follow_ups = FollowUps(
+            selection.of, decided.identity, tables.known, selection.leaders, settings.retry_errors
+        )
         agenda = Agenda(
             settings=settings,
             documents=inputs.documents,
-            questions_of=decided.selection.of,
+            questions_of=selection.of,
             identity=decided.identity,
             writer=writer,
             tables=tables,
             rasterizer=rasterizer,
             ledger=ledger,
             progress=progress,
+            follow_ups=follow_ups,
         )
         exchange = Exchange(
             engine=engine,
@@ -245,6 +258,7 @@ def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Sessio
             most_window_tokens=settings.pack.window_tokens,
             speed=speed,
             meter=meter,
+            follow_ups=follow_ups,
         )
         before, reply = (
             _last_record(tables),

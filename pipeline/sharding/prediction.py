@@ -87,6 +87,7 @@ def add(entry: PlanRow, chunk: Chunk, predictor: Predictor, rate: Rate, is_scan:
         # The prefix gate holds the others back until the first has read the pages.
         cached = chunk.prefix_tokens if index else 0
         entry.requests += 1
+        entry.follow_ups += request.cell.question.when is not None
         entry.merge_requests += request.siblings > 1 and request.position == 0
         entry.prompt_tokens += request.prompt_tokens
         entry.computed_tokens += request.prompt_tokens - cached

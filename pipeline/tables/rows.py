@@ -71,7 +71,7 @@ def of_answer(answer: Answer, stamp: Stamp, field_kinds: Mapping[str, str]) -> R
         "page": subject.page,
         "question_id": question.question_id,
         "question": question.text,
-        **_status(answer.failure),
+        **_status(answer.failure, answer.status),
         "answer": answer.answer,
         "fields": None,
         "evidence_pages": list(answer.evidence_pages),
@@ -167,7 +167,7 @@ _COMPLETION = ("text", "finish_reason", "prompt_tokens", "cached_tokens", "outpu
                "engine_seconds")  # fmt: skip
 
 
-def _status(failure: Failure | None) -> Row:
+def _status(failure: Failure | None, status: str = "ok") -> Row:
     if failure is None:
-        return {"status": "ok", "error_code": None, "error": None}
+        return {"status": status, "error_code": None, "error": None}
     return {"status": "error", "error_code": failure.code, "error": failure.message}

@@ -130,6 +130,8 @@ class Sink:
         # An error that repeats keeps its first row: a run that learns nothing new changes no file.
         if answer.failure and self.known.failure(answer.cell) == answer.failure:
             return
+        if answer.status == "not_asked" and self.known.was_not_asked(answer.cell):
+            return
         row = rows.of_answer(answer, self.stamp, self.field_kinds)
         self._buffer["answers"].append(row)
         if answer.failure is None and row["error_code"]:  # its values do not fit the columns
