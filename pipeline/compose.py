@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import os
 import re
 import resource
@@ -25,6 +26,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config import (
+    BudgetSettings,
+    CostSettings,
     DiffSettings,
     EmbeddedSettings,
     ExportSettings,
@@ -91,6 +94,7 @@ def _check_values(settings: RunSettings) -> None:
         raise SettingsError(f"shard.index={settings.shard.index}: must be 0 to {settings.shard.count - 1}")
     if settings.pack.max_images < 1 or settings.task.max_output_tokens < 1:
         raise SettingsError("pack.max_images and task.max_output_tokens: must be at least 1")
+    _check_money(settings)
     if settings.task.max_output_tokens >= settings.model.context_tokens:
         raise SettingsError(
             f"task.max_output_tokens: leaves no room in {settings.model.context_tokens} tokens"
@@ -99,6 +103,25 @@ def _check_values(settings: RunSettings) -> None:
         raise SettingsError(f"input={settings.input}: there is no such file or folder; check the path")
     _check_limits()
     _check_writable(Path(settings.output))
+
+
+def _check_money(settings: RunSettings) -> None:
+    given = {
+        **_numbers("cost", settings.cost),
+        **_numbers("budget", settings.budget),
+        "pilot": settings.pilot,
+    }
+    for name, value in given.items():
+        if value is not None and not (0 <= value < math.inf):
+            raise SettingsError(f"{name}={value}: must be 0 or more")
+    if settings.pilot and settings.shard.planned:
+        raise SettingsError(f"pilot={settings.pilot}: a shard of a plan has its inputs; run the pilot before")
+    if settings.budget.money is not None and not any(_numbers("cost", settings.cost).values()):
+        raise SettingsError("budget.money: needs a price; set cost.gpu_hour_price or cost.core_hour_price")
+
+
+def _numbers(section: str, settings: CostSettings | BudgetSettings) -> dict[str, float | None]:
+    return {f"{section}.{field.name}": getattr(settings, field.name) for field in fields(settings)}
 
 
 def _check_limits() -> None:

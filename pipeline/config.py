@@ -76,7 +76,6 @@ class ModelSettings:
     head_dim: int
     gpus: int
     """GPUs that hold one copy in bf16, by the model's card."""
-    tflops_per_gpu: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -159,12 +158,32 @@ class SinkSettings:
 
 
 @dataclass(slots=True, kw_only=True)
+class CostSettings:
+    gpu_hour_price: float
+    """What one GPU costs in an hour, in any currency."""
+    core_hour_price: float
+    """What one core costs in an hour, where no GPU answers."""
+
+
+@dataclass(slots=True, kw_only=True)
+class BudgetSettings:
+    """What a run and the attempts that it continues may spend; null: no limit."""
+
+    gpu_hours: float | None
+    money: float | None
+
+
+@dataclass(slots=True, kw_only=True)
 class RunSettings:
     input: str
     output: str
     plan: bool
+    pilot: int
+    """Inputs of a sample that are answered before the rest is planned; 0: none."""
     strict: bool
     retry_errors: bool
+    cost: CostSettings
+    budget: BudgetSettings
     shard: ShardSettings
     source: SourceSettings
     raster: RasterSettings

@@ -3,6 +3,7 @@
 PipelineError
 ├── SettingsError          the run cannot start: fix the command line (exit 1)
 ├── OutputError            the output cannot be used: locked, full, of another layout (exit 1)
+├── OverBudget             nothing more may be spent (exit 75, finished work is saved)
 ├── EngineLost             the engine is gone for good (exit 1, finished work is saved)
 ├── WorkersLost            no worker process lives (exit 1, finished work is saved)
 ├── ScratchError           page images cannot pass through their folder (exit 1, finished work is saved)
@@ -24,6 +25,10 @@ class SettingsError(PipelineError):
 
 class OutputError(PipelineError):
     """The output directory cannot be used; the message says why."""
+
+
+class OverBudget(PipelineError):
+    """What is left would exceed the budget; the message says by how much."""
 
 
 class EngineLost(PipelineError):

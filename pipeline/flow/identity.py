@@ -37,6 +37,8 @@ _ASKS, _DERIVES, _NEITHER = Effect.ASKS, Effect.DERIVES, Effect.NEITHER
 
 EFFECTS: dict[str, Effect] = {
     "input": _NEITHER, "output": _NEITHER, "plan": _NEITHER, "strict": _NEITHER, "retry_errors": _NEITHER,
+    "pilot": _NEITHER, "cost.gpu_hour_price": _NEITHER, "cost.core_hour_price": _NEITHER,
+    "budget.gpu_hours": _NEITHER, "budget.money": _NEITHER,
     "shard.index": _NEITHER, "shard.count": _NEITHER, "shard.planned": _NEITHER,
     # Which files are inputs: their bytes, not these, identify an answer.
     "source.include": _NEITHER, "source.exclude": _NEITHER, "source.follow_links": _NEITHER,
@@ -55,7 +57,6 @@ EFFECTS: dict[str, Effect] = {
     # Used for predictions and for what fits where.
     "model.parameters_b": _NEITHER, "model.layers": _NEITHER, "model.width": _NEITHER,
     "model.kv_heads": _NEITHER, "model.head_dim": _NEITHER, "model.gpus": _NEITHER,
-    "model.tflops_per_gpu": _NEITHER,
     # A task of another name is another task: both keep their rows in one output.
     "task.name": _ASKS, "task.scope": _ASKS, "task.instruction": _ASKS, "task.schema": _ASKS,
     "task.labels": _ASKS, "task.evidence": _ASKS, "task.max_output_tokens": _ASKS,

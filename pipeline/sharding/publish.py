@@ -81,8 +81,13 @@ def summarize(published: Published, settings: RunSettings, plan: shards.Plan) ->
     if summary.errors:
         lines += ["", "## Errors", "", "| code | rows |", "|---|---|"]
         lines += [f"| {code} | {count} |" for code, count in sorted(summary.errors.items())]
-    lines += ["", "## Shards", "", "| shard | state | attempts | on | pages | answers | errors | seconds |"]
-    lines.append("|---|---|---|---|---|---|---|---|")
+    lines += [
+        "",
+        "## Shards",
+        "",
+        "| shard | state | attempts | on | pages | answers | errors | seconds | GPU hours | cost |",
+    ]
+    lines.append("|---|---|---|---|---|---|---|---|---|---|")
     for shard, tries in sorted(attempts(output, plan).items()):
         did = [each.summary for each in tries]
         cells = [
@@ -92,6 +97,8 @@ def summarize(published: Published, settings: RunSettings, plan: shards.Plan) ->
             ", ".join(dict.fromkeys(each.node or "this host" for each in tries)),
             *(str(sum(getattr(each, key) for each in did)) for key in ("pages", "answered", "failed")),
             f"{sum(each.seconds for each in did):.0f}",
+            f"{sum(each.gpu_seconds for each in did) / 3600:.3g}",
+            f"{sum(each.cost for each in did):,.2f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -133,7 +140,8 @@ def _documents(
 def _add_up(summary: Summary, attempts: Sequence[Attempt]) -> None:
     """Add what the tasks did to the summary of the whole."""
     for attempt in attempts:
-        for name in ("documents", "pages", "requests", "prompt_tokens", "cached_tokens", "output_tokens"):
+        for name in ("documents", "pages", "requests", "prompt_tokens", "cached_tokens", "output_tokens",
+                     "gpu_seconds", "cost", "loading_gpu_seconds"):  # fmt: skip
             setattr(summary, name, getattr(summary, name) + getattr(attempt.summary, name))
     if attempts:
         begun = min(dt.datetime.fromisoformat(attempt.begun) for attempt in attempts)

@@ -42,7 +42,7 @@ def write_aside(
     `files` hold its rows, the oldest first; of rows with the same key the newest counts. `complete` says that
     every current input is known: what was not asked for by now is not asked for at all.
     """
-    latest = _latest_rows(files, _KEYS[name])
+    latest = _latest_rows(files, _KEYS[name], target)
     # Other tasks have columns of their own, which stay.
     written = [pq.read_schema(file) for file in files]
     schema = pa.unify_schemas([columns.schema(name, field_kinds), *written]).remove_metadata()
@@ -119,11 +119,18 @@ def _batches(file: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Ta
             yield pa.Table.from_batches([batch])
 
 
-def _latest_rows(files: Sequence[Path], key: str) -> list[pa.BooleanArray]:
-    """Return, per file, which rows are the newest with their key; files are given oldest first."""
+def _latest_rows(files: Sequence[Path], key: str, target: Path) -> list[pa.BooleanArray]:
+    """Return, per file, which rows are the newest with their key; files are given oldest first.
+
+    Of the published one, the first: an answer under several names says there what it cost, and only there.
+    """
     columns = [pq.read_table(file, columns=[key])[key] for file in files]
     keys = pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
-    numbers = pa.array(range(len(keys)), pa.int64())
+    order = list(range(len(keys)))
+    if target in files:
+        published = len(columns[files.index(target)])
+        order[:published] = reversed(order[:published])  # it is the oldest, so its rows come first
+    numbers = pa.array(order, pa.int64())
     # By Arrow: a set of Python's texts would take ten times the memory.
     newest = pa.table({"key": keys, "number": numbers}).group_by("key").aggregate([("number", "max")])
     mask = pc.is_in(numbers, value_set=newest["number_max"])
