@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.config import (
     DiffSettings,
     EmbeddedSettings,
+    EvaluateSettings,
     ExportSettings,
     PageSettings,
     ReportSettings,
@@ -43,6 +44,7 @@ _FIRST_BYTES = 1 << 16
 _LEAST_MEMORY_MB, _LEAST_FILES = 2048, 128
 _PAGES = ("auto", "all", "none")
 _FORMATS = ("csv", "xlsx", "jsonl", "markdown")
+_METHODS = ("auto", "isotonic", "platt")
 _TABLES = ("answers", "documents", "requests")
 
 
@@ -53,7 +55,7 @@ def to_settings(config: DictConfig) -> RunSettings:
     return settings
 
 
-_Settings = TypeVar("_Settings", RunSettings, ReportSettings, DiffSettings, ExportSettings)
+_Settings = TypeVar("_Settings", RunSettings, ReportSettings, DiffSettings, ExportSettings, EvaluateSettings)
 
 
 def _typed(kind: type[_Settings], config: DictConfig) -> _Settings:
@@ -230,6 +232,19 @@ def compose_export(overrides: Sequence[str]) -> ExportSettings:
         raise SettingsError(f"format={settings.format}: must be one of {', '.join(_FORMATS)}")
     if not settings.tables or not set(settings.tables) <= set(_TABLES):
         raise SettingsError(f"tables={settings.tables}: must be among {', '.join(_TABLES)}")
+    return settings
+
+
+def compose_evaluate(overrides: Sequence[str]) -> EvaluateSettings:
+    """Compose the settings of an evaluation; raises SettingsError naming the override that is wrong."""
+    settings = _compose_as(EvaluateSettings, "evaluate", overrides)
+    wanted = [name for name in ("run", "vectors", "dataset") if getattr(settings, name) is not None]
+    if len(wanted) != 1:
+        raise SettingsError("run=, vectors=, dataset=: give one of them; --help explains each")
+    if settings.method not in _METHODS:
+        raise SettingsError(f"method={settings.method}: must be one of {', '.join(_METHODS)}")
+    if settings.dataset is not None and not (settings.files and settings.to):
+        raise SettingsError("dataset=: also needs files=PARQUET and to=FOLDER")
     return settings
 
 

@@ -221,6 +221,30 @@ class ExportSettings:
     tables: list[str]
 
 
+@dataclass(slots=True, kw_only=True)
+class EvaluateSettings:
+    run: str | None
+    gold: str | None
+    """The golden set; null: the gold answers of the run's own questions, and its reviews."""
+    against: str | None
+    """Another run, whose score is compared answer by answer."""
+    profile: str
+    metric: str
+    """The metric that says whether an answer is right."""
+    right_from: float
+    """The score from which it is."""
+    calibrate: str | None
+    """The file that a calibration is written to."""
+    method: str
+    vectors: str | None
+    """Folder of CSV files with scores of reference implementations."""
+    dataset: str | None
+    files: str | None
+    """Parquet files of the data set."""
+    to: str | None
+    limit: int | None
+
+
 def whole(settings: RunSettings) -> RunSettings:
     """Return the settings of a run over all inputs, which publishes what its shards have journaled."""
     return replace(settings, shard=ShardSettings(index=0, count=1, planned=False))

@@ -1,0 +1,40 @@
+"""Forms of a text that more than one metric compares."""
+
+from __future__ import annotations
+
+import string
+
+_PUNCTUATION = frozenset(string.punctuation)
+_ARTICLES = frozenset(("a", "an", "the"))
+_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def collapse(text: str) -> str:
+    """Return a text in lower case with single spaces between its words."""
+    return " ".join(text.lower().split())
+
+
+def unquote(text: str) -> str:
+    """Take away one pair of straight quotation marks; a lone one is its own pair."""
+    return text[1:-1] if text[:1] in {"'", '"'} and text[:1] == text[-1:] else text
+
+
+def strip_end(text: str) -> str:
+    """Take away ASCII punctuation and white space at the end, up to a percent sign."""
+    end = len(text)
+    while end and text[end - 1] != "%" and (text[end - 1] in _PUNCTUATION or text[end - 1].isspace()):
+        end -= 1
+    return text[:end]
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text in lower case, without punctuation and English articles."""
+    return [word for word in text.lower().translate(_WITHOUT_PUNCTUATION).split() if word not in _ARTICLES]
+
+
+def to_float(text: str) -> float | None:
+    """Return what Python's `float` makes of a text; None where it refuses."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
