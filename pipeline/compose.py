@@ -93,6 +93,8 @@ def _check_values(settings: RunSettings) -> None:
         raise SettingsError(f"shard.index={settings.shard.index}: must be 0 to {settings.shard.count - 1}")
     if settings.pack.max_images < 1 or settings.task.max_output_tokens < 1:
         raise SettingsError("pack.max_images and task.max_output_tokens: must be at least 1")
+    if settings.evaluate.min_score is not None and not 0 <= settings.evaluate.min_score <= 1:
+        raise SettingsError(f"evaluate.min_score={settings.evaluate.min_score:g}: must be 0 to 1")
     if settings.task.max_output_tokens >= settings.model.context_tokens:
         raise SettingsError(
             f"task.max_output_tokens: leaves no room in {settings.model.context_tokens} tokens"

@@ -142,6 +142,8 @@ class EngineSettings:
     name: str
     review_below: float
     """Confidence under which an answer is marked `needs_review`."""
+    calibration: str | None
+    """File by which confidence becomes the share of right answers."""
     repair_attempts: int
     """Times that a reply which is cut, repeats itself or has the wrong form is asked for again."""
     embedded: EmbeddedSettings
@@ -159,6 +161,17 @@ class SinkSettings:
 
 
 @dataclass(slots=True, kw_only=True)
+class GateSettings:
+    gold: str | None
+    """The golden set; null: the gold answers of the questions file."""
+    min_score: float | None
+    """What the score has to reach, by the lower end of its interval, for tables to be published."""
+    profile: str
+    metric: str
+    right_from: float
+
+
+@dataclass(slots=True, kw_only=True)
 class RunSettings:
     input: str
     output: str
@@ -173,6 +186,7 @@ class RunSettings:
     task: TaskSettings
     engine: EngineSettings
     sink: SinkSettings
+    evaluate: GateSettings
 
 
 @dataclass(slots=True, kw_only=True)

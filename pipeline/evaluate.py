@@ -40,6 +40,9 @@ def main() -> None:
     usage.print_if_asked(__doc__)
     with errors_end_in_a_line():
         settings = compose_evaluate(sys.argv[1:])
+        from pipeline.evaluating import installed
+
+        installed.check()
         from pipeline.evaluating import task
 
         done = task.perform(settings)

@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 def execute(settings: RunSettings) -> Summary:
     """Take documents to pages to requests to completions to answers to Parquet, window by window."""
     from pipeline.asking.windows import windows
+    from pipeline.evaluating.installed import gate_of
     from pipeline.flow import session
 
-    with signals_raise(), session.opened(settings, lambda: inputs(settings)) as run:
+    with signals_raise(), session.opened(settings, lambda: inputs(settings), gate_of(settings)) as run:
         try:
             run.record("running")
             chunks = run.agenda.chunks(run.agenda.outlines())

@@ -55,6 +55,8 @@ HOMES = {
     "rapidfuzz": {"evaluating.metrics"},
     "jiwer": {"evaluating.metrics"},
     "anls_star": {"evaluating.metrics"},
+    "sklearn": {"evaluating.calibrate"},
+    "matplotlib": {"evaluating.plots"},
     "hydra": {"compose", "run"},
     "omegaconf": {"compose", "run"},
     "pebble": {"workers", "reading.raster"},

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.answering import calibration
 from pipeline.answering.reduce import Reducer
 from pipeline.asking import prompt, questions, schema, tokens
 from pipeline.asking.selection import Selection
@@ -159,6 +160,7 @@ class Decided:
     engine: str
     system_prompt_template: str
     identity: identity.Identity
+    calibration: calibration.Calibration | None
 
 
 def decide(settings: RunSettings) -> Decided:
@@ -168,16 +170,42 @@ def decide(settings: RunSettings) -> Decided:
     envelope = schema.envelope(settings.task)
     engine, reason = choose.choose(settings.engine, settings.model)
     log.info("engine=%s: %s", engine, reason)
+    calibrated = _calibration(settings.engine.calibration, engine)
     template = prompt.system_prompt_template(settings.model)
     known_as = identity.of(settings, engine, envelope, template)
     return Decided(
-        len(asked), selection, envelope, schema.field_kinds(settings.task), engine, template, known_as
+        len(asked),
+        selection,
+        envelope,
+        schema.field_kinds(settings.task),
+        engine,
+        template,
+        known_as,
+        calibrated,
     )
 
 
+def _calibration(file: str | None, engine: str) -> calibration.Calibration | None:
+    """Return what confidence is worth. Raises SettingsError for another engine's, which says nothing here."""
+    if file is None:
+        return None
+    found = calibration.read(file)
+    if found.engine != engine:
+        raise SettingsError(
+            f"engine.calibration={file}: was fitted on answers of engine={found.engine}, not of {engine};"
+            " fit one on answers of this engine"
+        )
+    return found
+
+
 @contextlib.contextmanager
-def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Session]:
-    """Open all that a run needs, in the order of the flow; raises before any work when it cannot be done."""
+def opened(
+    settings: RunSettings, find: Callable[[], Inputs], gate: Callable[[Path, Path, str], None] | None = None
+) -> Iterator[Session]:
+    """Open all that a run needs, in the order of the flow; raises before any work when it cannot be done.
+
+    `gate` is asked whether files of answers and documents may be published.
+    """
     # All that can be wrong with the settings or the input is found before anything is opened or written.
     decided = decide(settings)
     inputs = find()
@@ -187,7 +215,7 @@ def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Sessio
     account = Account(settings, decided.engine, model, decided.identity.settings_hash)
     account.summary.questions_unmatched = unmatched
     with ExitStack() as stack:
-        tables = stack.enter_context(_tables(settings, decided, account))
+        tables = stack.enter_context(_tables(settings, decided, account, gate))
         # Today's date in the system prompt would change at midnight, and with it every prompt's cache.
         prompt_date = tables.layout.first_date(account.begun.date())
         system_prompt = prompt.fill_system_prompt(
@@ -237,10 +265,15 @@ def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Sessio
         yield session
 
 
-def _tables(settings: RunSettings, decided: Decided, account: Account) -> AbstractContextManager[sink.Tables]:
+def _tables(
+    settings: RunSettings,
+    decided: Decided,
+    account: Account,
+    gate: Callable[[Path, Path, str], None] | None,
+) -> AbstractContextManager[sink.Tables]:
     settings_hash = decided.identity.settings_hash
     stamp = Stamp(account.model, account.engine, settings.task.name, account.run_id, settings_hash)
-    return sink.opened(Path(settings.output), settings.shard, settings.sink, stamp, decided.field_kinds)
+    return sink.opened(Path(settings.output), settings.shard, settings.sink, stamp, decided.field_kinds, gate)
 
 
 def _rasterizer(settings: RunSettings, run_id: str) -> raster.Rasterizer:
@@ -278,6 +311,7 @@ def _reducer(settings: RunSettings, decided: Decided, writer: Writer) -> Reducer
         repair_attempts=0 if decided.engine == "embedded" else settings.engine.repair_attempts,
         field_kinds=decided.field_kinds,
         checks_parts=decided.engine != "embedded",
+        calibration=decided.calibration,
         review_all=choose.is_unsure_of(decided.engine, decided.envelope),
     )
 

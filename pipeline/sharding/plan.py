@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config import RunSettings, whole
+from pipeline.evaluating.installed import gate_of
 from pipeline.flow import session
 from pipeline.flow.session import Session
 from pipeline.records import Outline
@@ -22,8 +23,10 @@ _FILE_COST_S = 0.01
 def make(settings: RunSettings) -> str:
     """Divide what is left to do into shard.count shards in plan.parquet, and return the plan as a table."""
     of_all = whole(settings)
-    with session.opened(of_all, lambda: session.find_inputs(of_all, balance)) as run:
-        # What the tasks of an earlier plan left unpublished would be unknown to those of this one.
+    find = session.find_inputs
+    with session.opened(of_all, lambda: find(of_all, balance), gate_of(settings)) as run:
+        # What the tasks of an earlier plan left unpublished would be unknown to those of this one. What a
+        # gate keeps unpublished is unknown: where such a document has something new, all is asked again.
         if run.tables.layout.has_leftovers:
             run.tables.sink.publish(complete=False)
         # Else the lock of a shard that is no more would be looked at for ever.
