@@ -50,7 +50,7 @@ HOMES = {
     "pillow_heif": {"reading.images"},
     "pymupdf4llm": {"engines.embedded"},
     "mistral_common": {"asking.tokens"},
-    "pyarrow": {"tables", "sharding.shards"},
+    "pyarrow": {"tables", "sharding.shards", "evaluating.datasets"},
     "rapidocr": {"engines.embedded"},
     "rapidfuzz": {"evaluating.metrics"},
     "jiwer": {"evaluating.metrics"},

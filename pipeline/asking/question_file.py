@@ -24,7 +24,7 @@ _BOMS = (
     (b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"),
     (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"),
 )  # fmt: skip
-_STRUCTURED = ("answers", "pages", "boxes", "fields")
+_STRUCTURED = ("answers", "pages", "boxes", "fields", "about")
 """Columns of golden sets that may hold lists and objects: they are read as JSON."""
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")

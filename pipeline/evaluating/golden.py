@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import unicodedata
@@ -19,7 +20,7 @@ from pipeline.tables.columns import Row, Value
 from pipeline.tables.evaluation import AnswerRow
 
 COLUMNS = ("question_id", "question", "document", "answer", "answers", "page", "pages", "unanswerable",
-           "boxes", "fields")  # fmt: skip
+           "boxes", "fields", "group", "about")  # fmt: skip
 GOLD, QUESTIONS, REVIEW = "gold", "questions", "review"
 _GLOB = re.compile(r"[*?\[]")
 _YES, _NO = ("true", "yes", "y", "1", "x"), ("", "false", "no", "n", "0")
@@ -39,6 +40,10 @@ class GoldAnswer:
     is_wrong: bool = False
     """Somebody has said that the answer is wrong, and not what would be right."""
     judged_by: str = GOLD
+    group: str = ""
+    """What scores are broken down by."""
+    about: Mapping[str, Json] = field(default_factory=dict)
+    """What metrics of data sets have to know of the question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +151,8 @@ def _row(row: Mapping[str, str], number: int, by_text: bool) -> GoldRow:
             boxes=_boxes(cell["boxes"]),
             fields=_fields(cell["fields"]),
             unanswerable=_flag(cell["unanswerable"]),
+            group=cell["group"],
+            about=_fields(cell["about"]) or {},
         )
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"row {number}: {error}") from error
@@ -232,11 +239,14 @@ def known(output: Path, gold: str | None) -> Known:
 
 
 def _of_questions(answer: AnswerRow) -> GoldAnswer | None:
-    if not answer.gold_answer:
-        return None
-    pages = re.findall(r"\d+", answer.gold_page or "")
-    found = tuple(map(int, pages[:1]))
-    return GoldAnswer(_answers(answer.gold_answer), found, judged_by=QUESTIONS)
+    return _written(answer.gold_answer, answer.gold_page or "") if answer.gold_answer else None
+
+
+@functools.lru_cache(1024)
+def _written(gold_answer: str, gold_page: str) -> GoldAnswer:
+    """Return a gold answer as a questions file has it; of its page, the first number."""
+    pages = re.findall(r"\d+", gold_page)
+    return GoldAnswer(_answers(gold_answer), tuple(map(int, pages[:1])), judged_by=QUESTIONS)
 
 
 def _of_review(review: Row, answer: AnswerRow) -> GoldAnswer | None:

@@ -66,7 +66,7 @@ def _of_metric(found: Evaluation, name: tuple[str, str]) -> Estimate | None:
 
 
 def _scores(found: Evaluation) -> Iterator[Line]:
-    for name in found.metrics:
+    for name in found.scores:
         if estimate := _of_metric(found, name):
             yield Line(*name, estimate)
 

@@ -16,7 +16,7 @@ from pipeline.errors import SettingsError
 from pipeline.evaluating import profiles
 from pipeline.evaluating.golden import GoldAnswer, GoldRow, Known
 from pipeline.evaluating.metrics.sets import Found, of_boxes, of_fields, of_pages
-from pipeline.evaluating.profiles import Metric, Name
+from pipeline.evaluating.profiles import Metric, MetricOfItem, Name
 from pipeline.evaluating.statistics import Codes, Floats
 from pipeline.records import Box, Json
 from pipeline.tables import evaluation
@@ -48,6 +48,8 @@ class Evaluation:
 
     rules: Rules
     metrics: Mapping[Name, Metric]
+    of_items: Mapping[Name, MetricOfItem]
+    """Of a data set, beside them."""
     scores: dict[Name, array[float]]
     right: array[int] = field(default_factory=lambda: array("b"))
     documents: array[int] = field(default_factory=lambda: array("q"))
@@ -63,7 +65,7 @@ class Evaluation:
         default_factory=lambda: {name: array("b") for name in ("error", "parse_failure", "truncated")}
     )
     groups: dict[str, list[str]] = field(
-        default_factory=lambda: {name: [] for name in ("page_quality", "kind", "task", "judged_by")}
+        default_factory=lambda: {name: [] for name in ("page_quality", "kind", "task", "judged_by", "group")}
     )
     pages: list[Found] = field(default_factory=list)
     boxes: list[Found] = field(default_factory=list)
@@ -105,21 +107,29 @@ class Evaluation:
 
 def score(output: Path, known: Known, rules: Rules, write: bool = True) -> Evaluation:
     """Score a run, and write how each answer was judged. Raises OutputError and SettingsError."""
-    if not write:
-        return score_files(evaluation.files(output), evaluation.documents(output), known, rules, None)
-    names = ["_".join(name) for name in profiles.chosen(rules.profile)]
     files, kinds = evaluation.files(output), evaluation.documents(output)
-    with evaluation.judging(output, names) as judgements:
+    if not write:
+        return score_files(files, kinds, known, rules, None)
+    names = [*profiles.chosen(rules.profile), *_of_items(known, rules)]
+    with evaluation.judging(output, ["_".join(name) for name in names]) as judgements:
         return score_files(files, kinds, known, rules, judgements)
+
+
+def _of_items(known: Known, rules: Rules) -> dict[Name, MetricOfItem]:
+    """Return the metrics that have to know more of a question, where the golden set says it."""
+    says = known.golden is not None and any(row.gold.about for row in known.golden.rows)
+    return profiles.of_items(rules.profile) if says else {}
 
 
 def score_files(
     files: Sequence[Path], kinds: Mapping[str, str], known: Known, rules: Rules, into: Judgements | None
 ) -> Evaluation:
     """Score the answers of files; `kinds` are those of the run's inputs."""
-    metrics = profiles.chosen(rules.profile)
+    metrics, of_items = profiles.chosen(rules.profile), _of_items(known, rules)
     main = rules.name
-    found = Evaluation(rules, metrics, {name: array("f") for name in metrics})
+    if main not in metrics and main not in of_items:
+        raise SettingsError(f"metric={main[1]}: needs gold=gold.jsonl of a data set, which says what it asks")
+    found = Evaluation(rules, metrics, of_items, {name: array("f") for name in (*metrics, *of_items)})
     has_boxes = known.golden is not None and any(row.gold.boxes for row in known.golden.rows)
     for row in evaluation.answers(files, has_boxes):
         gold = known.of(row)
@@ -157,14 +167,8 @@ def _judge(
     prediction = (row.answer or "") if answered else ""
     abstains = answered and not prediction.strip()
     fields = _add_fields(found, row, gold) if gold.fields is not None else None
-    if gold.unanswerable or gold.is_wrong or not prediction:
-        all_alike = float(abstains and gold.unanswerable)
-        scores = [all_alike] * len(found.metrics)
-    elif gold.answers:
-        scores = [metric(prediction, gold.answers) for metric in found.metrics.values()]
-    else:
-        scores = [float("nan")] * len(found.metrics)
-    by_name = dict(zip(found.metrics, scores, strict=True))
+    scores = _scores(found, prediction, abstains, gold)
+    by_name = dict(zip(found.scores, scores, strict=True))
     deciding = by_name[main] if gold.answers or gold.unanswerable or gold.is_wrong else fields or 0.0
     right = deciding >= found.rules.right_from
     for name, value in by_name.items():
@@ -184,12 +188,24 @@ def _judge(
     found.failed["error"].append(not answered)
     found.failed["parse_failure"].append(row.error_code == "schema_invalid")
     found.failed["truncated"].append(row.error_code == "truncated" or row.finish_reason == "length")
-    named = (row.page_quality or UNKNOWN, kind or UNKNOWN, row.task or UNKNOWN, gold.judged_by)
+    named = (row.page_quality or UNKNOWN, kind or UNKNOWN, row.task or UNKNOWN, gold.judged_by, gold.group)
     for group, label in zip(found.groups.values(), named, strict=True):
         group.append(label)
     _add_evidence(found, row, gold, document)
     if into is not None:
         into.add(_judgement(row, gold, right, abstains, scores))
+
+
+def _scores(found: Evaluation, prediction: str, abstains: bool, gold: GoldAnswer) -> list[float]:
+    """Return a score by each metric; not a number where one has nothing to compare with."""
+    if gold.unanswerable or gold.is_wrong or not prediction:
+        return [float(abstains and gold.unanswerable)] * len(found.scores)
+    if not gold.answers:
+        return [float("nan")] * len(found.scores)
+    return [
+        *(metric(prediction, gold.answers) for metric in found.metrics.values()),
+        *(metric(prediction, gold.answers, gold.about) for metric in found.of_items.values()),
+    ]
 
 
 def key(row: AnswerRow) -> int:

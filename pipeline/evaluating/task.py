@@ -34,6 +34,11 @@ def perform(settings: EvaluateSettings) -> Done:
     """Do it. Raises SettingsError and OutputError."""
     if settings.vectors is not None:
         return _compare(Path(settings.vectors))
+    if settings.dataset is not None:
+        from pipeline.evaluating.datasets import write
+
+        files, to = str(settings.files), Path(str(settings.to))
+        return Done(str(write.write(settings.dataset, files, to, settings.limit)))
     return _score(settings)
 
 
@@ -124,7 +129,7 @@ def _differences(found: Evaluation, settings: EvaluateSettings) -> list[Line]:
     if not len(here):
         raise SettingsError(f"against={other_output}: has no answer that {settings.run} has too")
     documents = found.codes[here]
-    pairs = {name: (found.values(name)[here], other.values(name)[there]) for name in found.metrics}
+    pairs = {name: (found.values(name)[here], other.values(name)[there]) for name in found.scores}
     pairs[rules.name[0], "right"] = found.right_values[here], other.right_values[there]
     changes = {name: statistics.difference(*_comparable(*pair, documents)) for name, pair in pairs.items()}
     return [

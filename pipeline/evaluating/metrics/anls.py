@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -53,7 +54,12 @@ def anls(prediction: str, golds: Sequence[str], rule: Rule = OFFICIAL) -> float:
 def _distance(prediction: str, gold: str, rule: Rule) -> float:
     said, known = _compared(prediction, rule), _compared(gold, rule)
     length = _longest(prediction, gold, said, known, rule.length)
-    return Levenshtein.distance(said, known) / length if length else 0.0
+    return _edits(said, known) / length if length else 0.0
+
+
+@functools.lru_cache(16)  # of one answer it is asked for by several rules
+def _edits(said: str, known: str) -> int:
+    return Levenshtein.distance(said, known)
 
 
 def _compared(text: str, rule: Rule) -> str:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import string
 
 _PUNCTUATION = frozenset(string.punctuation)
 _ARTICLES = frozenset(("a", "an", "the"))
-_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ASCII_PUNCTUATION = re.compile(f"[{re.escape(string.punctuation)}]+")
+_SHARED = 16
+"""Texts whose forms are kept: several metrics look at the same answer one after the other."""
 
 
+@functools.lru_cache(_SHARED)
 def collapse(text: str) -> str:
     """Return a text in lower case with single spaces between its words."""
     return " ".join(text.lower().split())
@@ -27,9 +32,13 @@ def strip_end(text: str) -> str:
     return text[:end]
 
 
-def words(text: str) -> list[str]:
+@functools.lru_cache(_SHARED)
+def words(text: str) -> tuple[str, ...]:
     """Return the words of a text in lower case, without punctuation and English articles."""
-    return [word for word in text.lower().translate(_WITHOUT_PUNCTUATION).split() if word not in _ARTICLES]
+    plain = text.lower()
+    if not plain.isalnum():
+        plain = _ASCII_PUNCTUATION.sub("", plain)
+    return tuple(word for word in plain.split() if word not in _ARTICLES)
 
 
 def to_float(text: str) -> float | None:
