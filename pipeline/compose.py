@@ -95,6 +95,8 @@ def _check_values(settings: RunSettings) -> None:
         raise SettingsError("pack.max_images and task.max_output_tokens: must be at least 1")
     if settings.evaluate.min_score is not None and not 0 <= settings.evaluate.min_score <= 1:
         raise SettingsError(f"evaluate.min_score={settings.evaluate.min_score:g}: must be 0 to 1")
+    if settings.evaluate.gold is not None and not Path(settings.evaluate.gold).is_file():
+        raise SettingsError(f"evaluate.gold={settings.evaluate.gold}: there is no such file; check the path")
     if settings.task.max_output_tokens >= settings.model.context_tokens:
         raise SettingsError(
             f"task.max_output_tokens: leaves no room in {settings.model.context_tokens} tokens"
