@@ -30,6 +30,7 @@ from pipeline.config import (
     CostSettings,
     DiffSettings,
     EmbeddedSettings,
+    EvaluateSettings,
     ExportSettings,
     PageSettings,
     ReportSettings,
@@ -46,6 +47,7 @@ _FIRST_BYTES = 1 << 16
 _LEAST_MEMORY_MB, _LEAST_FILES = 2048, 128
 _PAGES = ("auto", "all", "none")
 _FORMATS = ("csv", "xlsx", "jsonl", "markdown")
+_METHODS = ("auto", "isotonic", "platt")
 _TABLES = ("answers", "documents", "requests")
 
 
@@ -56,7 +58,7 @@ def to_settings(config: DictConfig) -> RunSettings:
     return settings
 
 
-_Settings = TypeVar("_Settings", RunSettings, ReportSettings, DiffSettings, ExportSettings)
+_Settings = TypeVar("_Settings", RunSettings, ReportSettings, DiffSettings, ExportSettings, EvaluateSettings)
 
 
 def _typed(kind: type[_Settings], config: DictConfig) -> _Settings:
@@ -95,6 +97,10 @@ def _check_values(settings: RunSettings) -> None:
     if settings.pack.max_images < 1 or settings.task.max_output_tokens < 1:
         raise SettingsError("pack.max_images and task.max_output_tokens: must be at least 1")
     _check_money(settings)
+    if settings.evaluate.min_score is not None and not 0 <= settings.evaluate.min_score <= 1:
+        raise SettingsError(f"evaluate.min_score={settings.evaluate.min_score:g}: must be 0 to 1")
+    if settings.evaluate.gold is not None and not Path(settings.evaluate.gold).is_file():
+        raise SettingsError(f"evaluate.gold={settings.evaluate.gold}: there is no such file; check the path")
     if settings.task.max_output_tokens >= settings.model.context_tokens:
         raise SettingsError(
             f"task.max_output_tokens: leaves no room in {settings.model.context_tokens} tokens"
@@ -253,6 +259,19 @@ def compose_export(overrides: Sequence[str]) -> ExportSettings:
         raise SettingsError(f"format={settings.format}: must be one of {', '.join(_FORMATS)}")
     if not settings.tables or not set(settings.tables) <= set(_TABLES):
         raise SettingsError(f"tables={settings.tables}: must be among {', '.join(_TABLES)}")
+    return settings
+
+
+def compose_evaluate(overrides: Sequence[str]) -> EvaluateSettings:
+    """Compose the settings of an evaluation; raises SettingsError naming the override that is wrong."""
+    settings = _compose_as(EvaluateSettings, "evaluate", overrides)
+    wanted = [name for name in ("run", "vectors", "dataset") if getattr(settings, name) is not None]
+    if len(wanted) != 1:
+        raise SettingsError("run=, vectors=, dataset=: give one of them; --help explains each")
+    if settings.method not in _METHODS:
+        raise SettingsError(f"method={settings.method}: must be one of {', '.join(_METHODS)}")
+    if settings.dataset is not None and not (settings.files and settings.to):
+        raise SettingsError("dataset=: also needs files=PARQUET and to=FOLDER")
     return settings
 
 

@@ -302,6 +302,10 @@ class Answer:
     requests: int = 0
     finish_reason: str | None = None
     confidence: float | None = None
+    engine_confidence: float | None = None
+    """Before calibration."""
+    page_quality: str | None = None
+    """Of the pages that it rests on, the worst: `text`, `clean_scan` or `poor_scan`."""
     needs_review: bool = False
     prompt_tokens: int = 0
     cached_tokens: int = 0

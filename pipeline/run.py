@@ -36,9 +36,13 @@ def execute(settings: RunSettings, find: Callable[[], Inputs] | None = None) -> 
     `find` gives some of the inputs; what is known of the others then stays as it is.
     """
     from pipeline.asking.windows import windows
+    from pipeline.evaluating.installed import gate_of
     from pipeline.flow import session
 
-    with signals_raise(), session.opened(settings, find or (lambda: inputs(settings))) as run:
+    with (
+        signals_raise(),
+        session.opened(settings, find or (lambda: inputs(settings)), gate_of(settings)) as run,
+    ):
         try:
             run.record("running")
             for chunks in run.passes():

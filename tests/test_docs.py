@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import errors
-from pipeline.tables import changes, columns, reviews
+from pipeline.tables import changes, columns, evaluation, reviews
 from pipeline.viewing.remedies import REMEDIES
 
 ROOT = Path(__file__).parents[1]
@@ -56,9 +56,13 @@ def test_every_error_code_has_a_remedy_in_the_report() -> None:
     assert set(REMEDIES) == set(rows) & error_codes()
 
 
-@pytest.mark.parametrize("name", ["ANSWERS", "DOCUMENTS", "REQUESTS", "PLAN", "REVIEWS", "CHANGES"])
+TABLES = ["ANSWERS", "DOCUMENTS", "REQUESTS", "PLAN", "REVIEWS", "CHANGES", "JUDGED", "SCORES", "HISTORY"]
+
+
+@pytest.mark.parametrize("name", TABLES)
 def test_every_column_is_explained(name: str) -> None:
-    home = {"REVIEWS": reviews, "CHANGES": changes}.get(name, columns)
+    of_evaluation = dict.fromkeys(("JUDGED", "SCORES", "HISTORY"), evaluation)
+    home = {"REVIEWS": reviews, "CHANGES": changes, **of_evaluation}.get(name, columns)
     schema: pa.Schema = getattr(home, name)
     assert not set(schema.names) - named_in("tables.md"), "say in docs/tables.md what these columns hold"
 

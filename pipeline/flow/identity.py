@@ -65,7 +65,7 @@ EFFECTS: dict[str, Effect] = {
     "task.answer_field": _DERIVES,
     "engine.name": _ASKS,
     # An attempt more or less: replies that need none stay as they are.
-    "engine.review_below": _DERIVES, "engine.repair_attempts": _DERIVES,
+    "engine.review_below": _DERIVES, "engine.calibration": _DERIVES, "engine.repair_attempts": _DERIVES,
     "engine.embedded.passage_chars": _ASKS,
     "engine.embedded.workers": _NEITHER, "engine.embedded.page_timeout_s": _NEITHER,
     "engine.embedded.worker_memory_mb": _NEITHER,
@@ -78,6 +78,8 @@ EFFECTS: dict[str, Effect] = {
     "engine.vllm.max_sequences": _NEITHER, "engine.vllm.eager": _NEITHER,
     "engine.vllm.max_restarts": _NEITHER, "engine.vllm.load_timeout_s": _NEITHER,
     "engine.vllm.stall_timeout_s": _NEITHER,
+    "evaluate.gold": _NEITHER, "evaluate.min_score": _NEITHER, "evaluate.profile": _NEITHER,
+    "evaluate.metric": _NEITHER, "evaluate.right_from": _NEITHER,
     "sink.journal_seconds": _NEITHER, "sink.journal_parts": _NEITHER, "sink.checkpoint_rows": _NEITHER,
 }  # fmt: skip
 
@@ -130,11 +132,16 @@ def of(settings: RunSettings, engine: str, schema: object, system_prompt: str) -
     values["engine.vllm.args"] = {
         name: given for name, given in settings.engine.vllm.args.items() if name not in _PLACING_ARGUMENTS
     }
+    values["engine.calibration"] = _contents(settings.engine.calibration)
     others = [f"engine.{name}." for name in ("embedded", "vllm") if name != engine]
     of_this_engine = {k: v for k, v in values.items() if not k.startswith(tuple(others))}
     asked_with = fingerprint(_fingerprint(of_this_engine, Effect.ASKS), DRAWING, choose.REPLIES[engine])
     derived = _fingerprint(of_this_engine, Effect.DERIVES)
     return Identity(asked_with, fingerprint(asked_with, derived, DERIVATION))
+
+
+def _contents(file: str | None) -> str | None:
+    return Path(file).read_text(encoding="utf-8") if file and Path(file).is_file() else file
 
 
 def leaves(settings: object, prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.answering import calibration
 from pipeline.answering.reduce import Reducer
 from pipeline.asking import largest, prompt, questions, schema, tokens
 from pipeline.asking.selection import Selection
@@ -178,6 +179,7 @@ class Decided:
     """With no more context than the largest request of the task takes."""
     system_prompt_template: str
     identity: identity.Identity
+    calibration: calibration.Calibration | None
 
 
 def decide(settings: RunSettings) -> Decided:
@@ -199,12 +201,31 @@ def decide(settings: RunSettings) -> Decided:
         model=model,
         system_prompt_template=template,
         identity=known_as,
+        calibration=_calibration(settings.engine.calibration, engine),
     )
 
 
+def _calibration(file: str | None, engine: str) -> calibration.Calibration | None:
+    """Return what confidence is worth. Raises SettingsError for another engine's, which says nothing here."""
+    if file is None:
+        return None
+    found = calibration.read(file)
+    if found.engine != engine:
+        raise SettingsError(
+            f"engine.calibration={file}: was fitted on answers of engine={found.engine}, not of {engine};"
+            " fit one on answers of this engine"
+        )
+    return found
+
+
 @contextlib.contextmanager
-def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Session]:
-    """Open all that a run needs, in the order of the flow; raises before any work when it cannot be done."""
+def opened(
+    settings: RunSettings, find: Callable[[], Inputs], gate: Callable[[Path, Path, str], None] | None = None
+) -> Iterator[Session]:
+    """Open all that a run needs, in the order of the flow; raises before any work when it cannot be done.
+
+    `gate` is asked whether files of answers and documents may be published.
+    """
     # All that can be wrong with the settings or the input is found before anything is opened or written.
     decided = decide(settings)
     inputs = find()
@@ -216,7 +237,7 @@ def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Sessio
     speed = choose.speed(decided.engine, settings.engine, decided.model)
     meter = Meter(rate(speed, settings.cost), account.summary)
     with ExitStack() as stack:
-        tables = stack.enter_context(_tables(settings, decided, account, meter))
+        tables = stack.enter_context(_tables(settings, decided, account, meter, gate))
         # Today's date in the system prompt would change at midnight, and with it every prompt's cache.
         prompt_date = tables.layout.first_date(account.begun.date())
         system_prompt = prompt.fill_system_prompt(
@@ -294,12 +315,16 @@ def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Sessio
 
 
 def _tables(
-    settings: RunSettings, decided: Decided, account: Account, meter: Meter
+    settings: RunSettings,
+    decided: Decided,
+    account: Account,
+    meter: Meter,
+    gate: Callable[[Path, Path, str], None] | None,
 ) -> AbstractContextManager[sink.Tables]:
     settings_hash = decided.identity.settings_hash
     stamp = Stamp(account.model, account.engine, settings.task.name, account.run_id, settings_hash)
     return sink.opened(
-        Path(settings.output), settings.shard, settings.sink, stamp, decided.field_kinds, meter.charge
+        Path(settings.output), settings.shard, settings.sink, stamp, decided.field_kinds, meter.charge, gate
     )
 
 
@@ -344,6 +369,7 @@ def _reducer(settings: RunSettings, decided: Decided, writer: Writer) -> Reducer
         repair_attempts=0 if decided.engine == "embedded" else settings.engine.repair_attempts,
         field_kinds=decided.field_kinds,
         checks_parts=decided.engine != "embedded",
+        calibration=decided.calibration,
         review_all=choose.is_unsure_of(decided.engine, decided.envelope),
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline import store
 from pipeline.config import RunSettings, SourceSettings, whole
+from pipeline.evaluating.installed import gate_of
 from pipeline.flow import session
 from pipeline.flow.progress import describe
 from pipeline.flow.session import Inputs
@@ -36,7 +37,7 @@ def publish(settings: RunSettings) -> Published:
     shard_of = {row.source: row.shard or 0 for row in plan.rows()}
     documents = _documents(plan, settings.source, lambda source: run.tables.known.document_named(source))
     inputs = Inputs(documents, list(shard_of), len(shard_of), Counter(), plan.plan_id, plan.settings_hash)
-    with session.opened(settings, lambda: inputs) as run:
+    with session.opened(settings, lambda: inputs, gate_of(settings)) as run:
         for _ in run.agenda.chunks(run.agenda.outlines()):
             pass  # going over all inputs notes which rows are wanted
         missing = run.tables.wanted.missing(run.tables.known.has_row)
