@@ -35,6 +35,7 @@ from pipeline.config import (
     PageSettings,
     ReportSettings,
     RunSettings,
+    ServerSettings,
     VllmSettings,
 )
 from pipeline.errors import SettingsError
@@ -44,6 +45,7 @@ CONF = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.pa
 
 _FIRST_BYTES = 1 << 16
 """More than Hydra's record of a run takes, which is written before anything else."""
+_ENGINES = {"embedded": EmbeddedSettings, "vllm": VllmSettings, "server": ServerSettings}
 _LEAST_MEMORY_MB, _LEAST_FILES = 2048, 128
 _PAGES = ("auto", "all", "none")
 _FORMATS = ("csv", "xlsx", "jsonl", "markdown")
@@ -78,9 +80,11 @@ def _by_engine(config: DictConfig) -> DictConfig:
     given = config.copy()
     engine = {str(key): value for key, value in given.engine.items_ex(resolve=False)}
     own = {
-        name: {field.name: engine.pop(field.name) for field in fields(kind) if field.name in engine}
-        for name, kind in (("embedded", EmbeddedSettings), ("vllm", VllmSettings))
+        name: {field.name: engine[field.name] for field in fields(kind) if field.name in engine}
+        for name, kind in _ENGINES.items()
     }
+    # Afterwards: some settings are those of two engines.
+    engine = {name: value for name, value in engine.items() if not any(name in each for each in own.values())}
     # conf/ has the flat names alone, so the nested ones are new to the struct.
     OmegaConf.set_struct(given, False)
     given.engine = {**engine, **own}
@@ -344,4 +348,4 @@ def _one_line(error: Exception) -> str:
 
 def _full_key(error: OmegaConfBaseException) -> str:
     key = str(error.full_key) if isinstance(error.full_key, str) else "settings"
-    return re.sub(r"^engine\.(embedded|vllm)\.", "engine.", key)
+    return re.sub(r"^engine\.(embedded|vllm|server)\.", "engine.", key)

@@ -135,6 +135,31 @@ class VllmSettings:
 
 
 @dataclass(slots=True, kw_only=True)
+class ServerSettings:
+    urls: list[str]
+    """Base URLs of vLLM servers, such as http://node7:8000/v1."""
+    registry: str | None
+    """Folder in which `docbatch serve` says where its servers are, and clients that they are at work."""
+    served_model: str | None
+    """The name under which the servers know the model; null: the only one that they have."""
+    key_variable: str
+    """Environment variable with the key of the servers, which is never a setting itself."""
+    images: str
+    """How page images travel: `data`, in the request; `file`, as paths that the servers read."""
+    max_concurrency: int
+    """Requests under way on each server at most; fewer while it is busy with others'."""
+    request_timeout_s: float
+    attempts: int
+    """Times that a request is sent, with a cut or malformed reply each time, before its row is an error."""
+    outage_s: float
+    """Seconds without any reply after which a run gives up."""
+    load_timeout_s: float
+    repetition_tokens: int
+    repetition_count: int
+    repetition_penalty: float
+
+
+@dataclass(slots=True, kw_only=True)
 class EngineSettings:
     """On the command line an engine's own settings stand beside these: `engine.quantization=fp8`."""
 
@@ -147,6 +172,7 @@ class EngineSettings:
     """Times that a reply which is cut, repeats itself or has the wrong form is asked for again."""
     embedded: EmbeddedSettings
     vllm: VllmSettings
+    server: ServerSettings
 
 
 @dataclass(slots=True, kw_only=True)

@@ -38,6 +38,8 @@ COMMANDS = {
     "export",
     "check",
     "fetch",
+    "serve",
+    "ask",
     "api",
     "docbatch",
 }
@@ -62,6 +64,7 @@ HOMES = {
     "pebble": {"workers", "reading.raster"},
     "tqdm": {"flow.progress"},
     "vllm": {"engines.vllm"},
+    "openai": {"engines.server"},
     "torch": {"engines.vllm"},
     "xgrammar": {"engines.vllm"},
     "py3langid": {"reading.language"},

@@ -18,7 +18,7 @@ from pipeline.asking.selection import Selection
 from pipeline.asking.writer import Writer
 from pipeline.config import ModelSettings, RunSettings
 from pipeline.engines import choose
-from pipeline.engines.base import EngineContext
+from pipeline.engines.base import EngineContext, Served
 from pipeline.engines.speed import Speed
 from pipeline.errors import Interrupted, OutputError, OverBudget, PipelineError, SettingsError
 from pipeline.flow import expected, identity
@@ -180,6 +180,8 @@ class Decided:
     system_prompt_template: str
     identity: identity.Identity
     calibration: calibration.Calibration | None
+    served: Served | None
+    """What the servers of the run serve, where they are its engine."""
 
 
 def decide(settings: RunSettings) -> Decided:
@@ -191,7 +193,8 @@ def decide(settings: RunSettings) -> Decided:
     model = largest.model_for(settings, asked, envelope, template)
     engine, reason = choose.choose(settings.engine, model)
     log.info("engine=%s: %s", engine, reason)
-    known_as = identity.of(settings, engine, envelope, template)
+    told = layout.Layout(Path(settings.output), settings.shard).served()
+    served = choose.served(engine, settings.engine, Served(*told) if told else None)
     return Decided(
         questions=len(asked),
         selection=selection,
@@ -200,8 +203,9 @@ def decide(settings: RunSettings) -> Decided:
         engine=engine,
         model=model,
         system_prompt_template=template,
-        identity=known_as,
+        identity=identity.of(settings, engine, envelope, template, served),
         calibration=_calibration(settings.engine.calibration, engine),
+        served=served,
     )
 
 
@@ -232,7 +236,7 @@ def opened(
     _check_plan(settings, inputs, decided.identity)
     unmatched = _check_questions(settings, decided, inputs)
     model = choose.identity(decided.engine, settings.model)
-    account = Account(settings, decided.engine, model, decided.identity.settings_hash)
+    account = Account(settings, decided.engine, model, decided.identity.settings_hash, decided.served)
     account.summary.questions_unmatched = unmatched
     speed = choose.speed(decided.engine, settings.engine, decided.model)
     meter = Meter(rate(speed, settings.cost), account.summary)
@@ -243,11 +247,16 @@ def opened(
         system_prompt = prompt.fill_system_prompt(
             decided.system_prompt_template, settings.model.name, prompt_date
         )
-        writer = Writer(settings.task, decided.envelope, tokens.TokenCounter(settings.model, system_prompt))
+        if decided.served is not None:
+            tables.layout.remember_served(decided.served.model, decided.served.version)
+        counter = tokens.TokenCounter(settings.model, system_prompt)
+        writer = Writer(settings.task, decided.envelope, counter)
         rasterizer = stack.enter_context(_rasterizer(settings, account.run_id))
         progress = stack.enter_context(Progress(account.summary, inputs.count))
         ledger = Ledger(language.detect_language)
-        context = _engine_context(settings, decided, system_prompt, rasterizer.scratch, account.begun)
+        context = _engine_context(
+            settings, decided, system_prompt, counter, rasterizer.scratch, account.begun
+        )
         engine = stack.enter_context(
             EngineOnDemand(lambda: choose.build(decided.engine, settings.engine, context), meter.add_loading)
         )
@@ -342,7 +351,12 @@ def _has_budget(settings: RunSettings) -> bool:
 
 
 def _engine_context(
-    settings: RunSettings, decided: Decided, system_prompt: str, scratch_folder: Path, begun: dt.datetime
+    settings: RunSettings,
+    decided: Decided,
+    system_prompt: str,
+    counter: tokens.TokenCounter,
+    scratch_folder: Path,
+    begun: dt.datetime,
 ) -> EngineContext:
     shard = f"-{layout.shard_name(settings.shard)}" if settings.shard.count > 1 else ""
     return EngineContext(
@@ -354,6 +368,8 @@ def _engine_context(
         log=Path(settings.output) / "logs" / f"engine-{begun:%Y-%m-%dT%H-%M-%S}{shard}-{{}}.log",
         adapt_tokenizer=tokens.skip_pixels,
         detect_language=language.detect_language,
+        count_tokens=counter.request,
+        served=decided.served,
     )
 
 
