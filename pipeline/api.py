@@ -38,7 +38,7 @@ class Run:
 
     @functools.cached_property
     def answers(self) -> pd.DataFrame:
-        """One row per document (or page, or folder) and question; docs/tables.md has the columns."""
+        """One row per document (or page, or folder) and question; docs/columns.md has the columns."""
         from pipeline.tables import frames
 
         return frames.answers(self.output)
