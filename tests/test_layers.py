@@ -59,6 +59,8 @@ HOMES = {
     "xgrammar": {"engines.vllm"},
     "py3langid": {"reading.language"},
     "xlsxwriter": {"viewing.formats"},
+    "openpyxl": {"asking.workbook"},
+    "charset_normalizer": {"asking.question_file"},
     "huggingface_hub": {"engines.vllm", "fetch"},
 }
 
