@@ -311,6 +311,10 @@ class Summary:
     """Counts of a run; inputs = ok + error, and cells = reused + answered + failed."""
 
     inputs: int = 0
+    inputs_found: int = 0
+    """Known before any is opened; `inputs` counts them as they are met."""
+    inputs_done: int = 0
+    """Of these: nothing is left to ask about them in this run."""
     inputs_ok: int = 0
     inputs_error: int = 0
     ignored_files: int = 0

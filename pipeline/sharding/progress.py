@@ -43,6 +43,7 @@ class Status:
     """How far a plan is."""
 
     output: str
+    plan_id: str
     shards: list[ShardStatus]
     documents: int
     """Inputs in all, with those that had nothing left to do when the plan was made."""
@@ -76,7 +77,7 @@ def status(output: str) -> Status:
     queue = slurm.queue(jobs)
     listed = [_shard(folder, plan, shard, tried.get(shard, []), queue) for shard in range(plan.count)]
     states = {name: slurm.count_states(queue, ids) for name, ids in jobs.items()} if queue is not None else {}
-    return Status(output, listed, plan.inputs, states)
+    return Status(output, plan.plan_id, listed, plan.inputs, states)
 
 
 def attempts(output: Path, plan: shards.Plan) -> dict[int, list[Attempt]]:
