@@ -54,6 +54,10 @@ class Document:
     failure: Failure | None = None
     changed_ns: int = 0
     """When it was last changed, as it was hashed; 0 where that is not known."""
+    url: str = ""
+    """Where it is in object storage, of which `path` is a copy; empty for a file of this machine."""
+    copy: object = field(default=None, compare=False, repr=False)
+    """Keeps that copy as long as anything refers to the document."""
 
 
 class Box(NamedTuple):

@@ -18,9 +18,8 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
-from pipeline import usage
+from pipeline import store, usage
 from pipeline.command import errors_end_in_a_line
 from pipeline.errors import OutputError, SettingsError
 from pipeline.sharding.progress import DONE, FAILED, RUNNING, WAITING, Status, status
@@ -35,7 +34,7 @@ def main() -> None:
     given = dict(each.partition("=")[::2] for each in sys.argv[1:])
     if set(given) - {"output", "json"} or "output" not in given:
         sys.exit("usage: python -m pipeline.status output=DIR [json=true]")
-    with errors_end_in_a_line():
+    with errors_end_in_a_line(), store.opened(given["output"]):
         plan, others = found_in(given["output"])
         if given.get("json") == "true":
             print(as_json(plan, others))
@@ -48,12 +47,16 @@ def found_in(output: str) -> tuple[Status | None, list[RunStatus]]:
 
     Raises SettingsError for no such folder, and OutputError where nothing has begun.
     """
-    folder = Path(output)
+    folder = store.folder(output)
+    store.fetch(folder / "plan.parquet")
+    store.fetch(folder / "_journal", lambda name: name.endswith("/run.json") or name == "_journal/jobs")
     if not folder.is_dir():
         raise SettingsError(f"output={output}: there is no such folder; check the path")
     plan = status(output) if (folder / "plan.parquet").exists() else None
     # Beside a plan, what else is under way: the last run of before it says nothing any more.
-    others = [run for run in runs(folder, plan and plan.plan_id) if plan is None or run.state == RUNNING]
+    others = [
+        run for run in runs(folder, plan.plan_id if plan else None) if plan is None or run.state == RUNNING
+    ]
     if plan is None and not others:
         raise OutputError(f"output={output}: no run has begun here, and there is no plan; check the path")
     return plan, others

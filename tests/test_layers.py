@@ -10,20 +10,22 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pipeline"
 SPINE = {"records", "config", "errors"}
-GROUND = {"workers", "slurm", "owner", "store"}
+GROUND = {"workers", "slurm", "owner", "store", "mirror", "objects"}
 STAGES = {"reading", "asking", "engines", "answering", "tables"}
 MAY_IMPORT: dict[str, set[str]] = {
     **{module: SPINE for module in SPINE},
     **{module: SPINE for module in GROUND},
     "owner": SPINE | {"slurm"},
+    "mirror": SPINE | {"objects", "owner"},
+    "store": SPINE | {"objects", "mirror"},
     **{
         stage: SPINE | GROUND for stage in STAGES
     },  # nothing of each other: the flow hands over what they need
     "flow": SPINE | GROUND | STAGES,
     "sharding": SPINE | GROUND | STAGES | {"flow"},
     "viewing": SPINE | GROUND | STAGES,
-    "command": SPINE,
-    "compose": SPINE | {"engines"},
+    "command": SPINE | {"store"},
+    "compose": SPINE | {"engines", "objects"},
     "usage": SPINE | {"compose"},
 }
 COMMANDS = {
@@ -59,6 +61,8 @@ HOMES = {
     "xgrammar": {"engines.vllm"},
     "py3langid": {"reading.language"},
     "xlsxwriter": {"viewing.formats"},
+    "boto3": {"objects"},
+    "botocore": {"objects"},
     "openpyxl": {"asking.workbook"},
     "charset_normalizer": {"asking.question_file"},
     "huggingface_hub": {"engines.vllm", "fetch"},

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
+from pipeline import store
 from pipeline.config import RunSettings, whole
 from pipeline.flow import session
 from pipeline.flow.session import Session
@@ -32,7 +32,7 @@ def make(settings: RunSettings) -> str:
         assign(rows, todo, settings.task.scope, settings.shard.count)
         listed = list(rows.values())
         shards.write(
-            Path(settings.output),
+            store.folder(settings.output),
             listed,
             settings.task.name,
             settings.shard.count,

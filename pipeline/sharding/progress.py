@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline import slurm
+from pipeline import slurm, store
 from pipeline.config import ShardSettings
 from pipeline.errors import SettingsError
 from pipeline.owner import is_alive
@@ -68,7 +68,7 @@ class Status:
 
 def status(output: str) -> Status:
     """Read how far a plan is. Raises OutputError when there is no plan, SettingsError for no such folder."""
-    folder = Path(output)
+    folder = store.folder(output)
     if not folder.is_dir():
         raise SettingsError(f"output={output}: there is no such folder")
     plan = shards.read(folder)

@@ -45,7 +45,7 @@ _TAKEN = {
     "output_tokens": About("what it wrote", 57, "tokens"),
     "engine_seconds": About("what the engine took, from its start to its end", 1.87, "seconds"),
 }
-_BOX = [{"page": 3, "x0": 72.0, "y0": 90.5, "x1": 310.2, "y1": 101.0}]
+_BOX: Json = [{"page": 3, "x0": 72.0, "y0": 90.5, "x1": 310.2, "y1": 101.0}]
 _SOURCE = About("path relative to `input`", "2024/a.pdf")
 
 _ANSWERS = {
