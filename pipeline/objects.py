@@ -25,6 +25,7 @@ _PART_BYTES = 8 << 20
 _MOST_TRIES = 10
 """With the pauses of botocore's standard mode one or two minutes; AWS_MAX_ATTEMPTS sets another number."""
 _CONNECTIONS = 32
+_PAGE_KEYS = 1000
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _GONE = {"404", "NoSuchKey", "NotFound"}
 _CHANGED = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
@@ -96,7 +97,9 @@ def listed(place: Place) -> Iterator[Found]:
     """Yield the objects whose keys begin with that of `place`, by key; a thousand are held at a time."""
     more: dict[str, str] = {}
     while True:
-        request = functools.partial(_client().list_objects_v2, Bucket=place.bucket, Prefix=place.key, **more)
+        request = functools.partial(
+            _client().list_objects_v2, Bucket=place.bucket, Prefix=place.key, MaxKeys=_PAGE_KEYS, **more
+        )
         page = _call(place, "listed", request)
         for each in page.get("Contents", ()):
             changed = each["LastModified"].timestamp()

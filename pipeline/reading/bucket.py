@@ -44,8 +44,7 @@ def entries(input_: str, settings: SourceSettings) -> list[Entry]:
     parts = place.key.split("/")
     fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), None)
     root = place if fixed is None else Place(place.bucket, "/".join(parts[:fixed]))
-    pattern = None if fixed is None else parts[fixed:]
-    listed = [entry for entry in _below(root) if pattern is None or _fits(entry.source.split("/"), pattern)]
+    listed = _below(root) if fixed is None else _matching(root, parts[fixed:])
     return sorted(listed, key=lambda entry: (entry.path.parent.as_posix(), entry.path.name))
 
 
@@ -80,13 +79,25 @@ def _below(root: Place) -> Iterator[Entry]:
             yield _entry(Place(root.bucket, found.key), found, name)
 
 
+def _matching(root: Place, parts: Sequence[str]) -> Iterator[Entry]:
+    """Yield the objects below a place that the parts of a glob match."""
+    base = root.below("")
+    for found in objects.listed(base):
+        name = found.key.removeprefix(base.key)
+        if name and not name.endswith("/") and _fits(name.split("/"), parts):
+            yield _entry(Place(root.bucket, found.key), found, name)
+
+
 def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
     """Tell whether a path fits a glob, part by part; `**` stands for any folders."""
     if not parts or not names:
         return not parts and not names
     if parts[0] == "**":
         rest = parts[1:] or ["*"]
-        return any(_fits(names[start:], rest) for start in range(len(names)))
+        shown = next((i for i, name in enumerate(names) if name.startswith(".")), len(names) - 1)
+        return any(_fits(names[start:], rest) for start in range(min(shown, len(names) - 1) + 1))
+    if names[0].startswith(".") and not parts[0].startswith("."):
+        return False
     return fnmatch.fnmatchcase(names[0], parts[0]) and _fits(names[1:], parts[1:])
 
 

@@ -53,7 +53,7 @@ Read = Callable[[Path], list[Question]]
 
 
 def test_cells_are_read_as_people_see_them(read: Read, tmp_path: Path) -> None:
-    rows = [
+    rows: list[Sequence[object]] = [
         [None, None, None, None, None],
         ["Question_ID ", "question", "document", "answer", "page"],
         ["a", "Wie viel?", "x/*.pdf", "0060", 7],
