@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from pipeline import objects, owner
-from pipeline.errors import OutputError, PipelineError, SettingsError
+from pipeline.errors import OutputError, PipelineError, SettingsError, StorageRefused
 from pipeline.objects import Found, Place
 
 log = logging.getLogger("pipeline")
@@ -40,8 +40,7 @@ class Mirror:
         for found in [single] if single else objects.listed(place.below("")):
             name = found.key[prefix:]
             if name and not name.endswith("/") and only(name) and self._here.get(name) != found.tag:
-                self._bring(found, name)
-                self._here[name] = found.tag
+                self._here[name] = self._bring(found, name)
 
     def send(self, path: Path) -> None:
         """Make an object of a file, or of a folder of files as one archive."""
@@ -99,6 +98,14 @@ class Mirror:
         )
         return True
 
+    def let_go(self, path: Path, tag: str | None) -> None:
+        """Empty an object that has been claimed, if it still has this tag."""
+        # Not deleted: that knows no condition everywhere, and may be done when another has claimed it.
+        try:
+            objects.put(self._place(path), b"", unless=tag or "")
+        except objects.Lacking:
+            objects.put(self._place(path), b"")
+
     def first(self, path: Path, text: str) -> str:
         """Write an object unless there is one; return what is there then."""
         with contextlib.suppress(objects.Lacking):
@@ -116,18 +123,28 @@ class Mirror:
         place = self._place(path)
         return Place(place.bucket, place.key + _PACKED)
 
-    def _bring(self, found: Found, name: str) -> None:
-        target = self.root / name
+    def _bring(self, found: Found, name: str) -> str:
+        """Bring an object here as it is by now; return its tag, empty where it is gone."""
+        target, place = self.root / name, Place(self.place.bucket, found.key)
         if ".." in target.parts or target.is_dir():
-            return
+            return found.tag
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_name(f"_{target.name}.aside")
-        with aside.open("wb") as file:
-            objects.download(Place(self.place.bucket, found.key), found, file.write)
+        try:
+            with aside.open("wb") as file:
+                objects.download(place, found, file.write)
+        except StorageRefused:
+            aside.unlink()
+            # A run that writes replaces its objects, and what a dead one had asked for may be done only now.
+            newer = objects.look(place)
+            if newer is not None and newer.tag == found.tag:
+                raise
+            return self._bring(newer, name) if newer else ""
         if name.startswith("_journal/") and name.endswith(_PACKED):
             _unpack(aside, target.with_suffix(""), found)
         else:
             aside.replace(target)
+        return found.tag
 
 
 def _unpack(packed: Path, folder: Path, found: Found) -> None:

@@ -215,6 +215,14 @@ def claim(path: Path, text: str, tag: str | None, by: str) -> bool:
     return True
 
 
+def let_go(path: Path, tag: str | None) -> None:
+    """Give up a file that was claimed, known by this tag."""
+    if (stored := mirror.of(path)) is not None:
+        stored.let_go(path, tag)
+    else:
+        remove(path)
+
+
 def _send(path: Path) -> None:
     if (stored := mirror.of(path)) is not None:
         stored.send(path)

@@ -7,8 +7,10 @@ import fnmatch
 import glob
 import hashlib
 import io
+import itertools
 import re
 import shutil
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -109,8 +111,9 @@ class Copies:
 
     def __init__(self, parent: str | None) -> None:
         """`parent`: where it is made; None: among the machine's temporary folders."""
-        self._parent, self._count = parent, 0
-        self._folder: Path | None = None
+        self._parent, self._folder = parent, Path()
+        self._numbers = itertools.count(1)
+        self._making = threading.Lock()  # several are brought at the same time
 
     def bring(self, entry: Entry, document: Document) -> Document:
         """Return a document with its bytes on this machine, and their hash.
@@ -134,12 +137,13 @@ class Copies:
         )
 
     def _new(self, suffix: str) -> Path:
-        if self._folder is None:
-            self._folder = owner.private_folder("inputs", Path(self._parent) if self._parent else None)
-            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._count += 1
+        with self._making:
+            number = next(self._numbers)
+            if number == 1:
+                self._folder = owner.private_folder("inputs", Path(self._parent) if self._parent else None)
+                weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         ending = suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix) else ""
-        return self._folder / f"{self._count:09d}{ending}"
+        return self._folder / f"{number:09d}{ending}"
 
 
 class _Copy:

@@ -19,6 +19,8 @@ from pipeline import store
 from pipeline.errors import OutputError
 from pipeline.owner import Owner, is_alive, this_process
 
+_MOST_TRIES = 5
+
 
 class Lock:
     """Exclusive right to write what `what` names, for as long as this process lives or until released."""
@@ -30,10 +32,13 @@ class Lock:
     def acquire(self) -> None:
         """Take the lock. Raises OutputError when a writer that is alive, or may be, holds it."""
         with _one_at_a_time(self._file.with_name(self._file.name + ".mutex")):
-            tag = self.refuse_if_held()
-            # On the disk, too: after a power failure an empty lock would have to be deleted by hand.
-            if not store.claim(self._file, json.dumps(asdict(self._owner)), tag, by=self._owner.token):
-                raise OutputError(f"{self._what} is being written by another run that began just now; wait")
+            for _ in range(_MOST_TRIES):
+                tag = self.refuse_if_held()
+                # On the disk, too: after a power failure an empty lock would have to be deleted by hand.
+                if store.claim(self._file, json.dumps(asdict(self._owner)), tag, by=self._owner.token):
+                    break
+            else:
+                raise OutputError(f"{self._what} is being claimed by other runs all the time; wait for these")
         self.check()
 
     def refuse_if_held(self) -> str | None:
@@ -66,9 +71,9 @@ class Lock:
 
     def release(self) -> None:
         """Give the lock up, if it is still held."""
-        holder = read(self._file)
+        holder, tag = _read(self._file)
         if holder is not None and holder.token == self._owner.token:
-            store.remove(self._file)
+            store.let_go(self._file, tag)
 
     @property
     def token(self) -> str:
@@ -86,6 +91,8 @@ def _read(file: Path) -> tuple[Owner | None, str | None]:
     found = store.read_shared(file)
     if found is None:
         return None, None
+    if not found[0] and found[1]:  # in object storage: let go
+        return None, found[1]
     try:
         return Owner(**json.loads(found[0])), found[1]
     except (ValueError, TypeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -144,3 +145,18 @@ def test_a_folder_without_room_is_no_fault_of_the_document(
     monkeypatch.setattr(stored, "_take", full)
     with pytest.raises(StorageError, match=r"cannot take a copy of a.pdf, 1 MB \(No space left"):
         list(find(str(bucket.below("in/a.pdf"))).documents)
+
+
+def test_copies_that_come_at_the_same_time_have_names_of_their_own(
+    bucket: Place, make_pdf: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_pdf("x.pdf", "x").read_bytes()
+    for number in range(16):
+        objects.put(bucket.below(f"in/{number:02}.pdf"), data + b"%" * number)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads take turns in the middle of everything
+    try:
+        documents = list(find(str(bucket.below("in/"))).documents)
+    finally:
+        sys.setswitchinterval(before)
+    assert len({document.path for document in documents}) == len({d.document_id for d in documents}) == 16

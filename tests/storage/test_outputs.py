@@ -76,7 +76,7 @@ def test_what_was_committed_is_there_for_another_machine(bucket: Place) -> None:
         second.sink.commit()
         second.sink.publish(complete=True)
     assert answered(url) == ["a", "b", "c"]
-    assert not [key for key in keys(bucket) if "part-" in key or key.endswith("lock")]
+    assert not [key for key in keys(bucket) if "part-" in key]
 
 
 def scenario(url: str, committed: set[str]) -> None:
@@ -149,10 +149,47 @@ def test_of_two_that_find_no_lock_at_the_same_moment_one_gets_it(
     with store.opened(str(bucket.below("run"))) as folder:
         first, second = Lock(folder / "lock", "it"), Lock(folder / "lock", "it")
         first.acquire()
-        monkeypatch.setattr(second, "refuse_if_held", lambda: None)  # it had looked before
-        with pytest.raises(OutputError, match="another run that began just now"):
+        looks = iter([lambda: None])  # it had looked before
+        look = second.refuse_if_held
+        monkeypatch.setattr(second, "refuse_if_held", lambda: next(looks, look)())
+        with pytest.raises(OutputError, match="being written by another run"):
             second.acquire()
         first.check()
+
+
+def test_what_a_dead_run_had_asked_for_and_is_done_late_stops_nobody(
+    bucket: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.opened(str(bucket.below("run"))) as folder:
+        dead, mine = Lock(folder / "lock", "it"), Lock(folder / "lock", "it")
+        looks = iter([lambda: None])
+        look = mine.refuse_if_held
+        monkeypatch.setattr(mine, "refuse_if_held", lambda: next(looks, look)())
+        dead.acquire()  # its claim arrives when mine has looked already
+        monkeypatch.setattr(lock, "is_alive", lambda owner: False)
+        mine.acquire()
+        dead.release()  # and so does its letting go
+        mine.check()
+
+
+def test_an_output_that_is_written_meanwhile_can_be_read(
+    bucket: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects.put(bucket.below("run/run.json"), b"before")
+    objects.put(bucket.below("run/gone.json"), b"gone")
+    listed = objects.listed
+
+    def changed_then(place: Place) -> Iterator[objects.Found]:
+        found = list(listed(place))
+        objects.put(bucket.below("run/run.json"), b"behind")
+        objects.delete(bucket.below("run/gone.json"))
+        yield from found
+
+    monkeypatch.setattr(objects, "listed", changed_then)
+    with store.opened(str(bucket.below("run"))) as folder:
+        store.fetch(folder)
+        assert (folder / "run.json").read_text() == "behind"
+        assert not (folder / "gone.json").exists()
 
 
 @pytest.mark.parametrize("refuses", [True, False])

@@ -91,7 +91,7 @@ def test_a_run_over_a_failing_network_gives_what_a_disk_gives_and_is_read_by_eve
     assert {"report/index.html", "export/answers.jsonl", "diff/changes.parquet", "run.json"} <= there
     assert any(name.startswith("report/pages/") and name.endswith(".webp") for name in there)
     assert any(name.startswith("logs/") and name.endswith("run.log") for name in there)
-    assert not [name for name in there if name.endswith((".tar", "lock", ".aside"))]
+    assert not [name for name in there if name.endswith((".tar", ".aside"))]
     assert not list((tmp_path / "temporary").glob("docbatch-*"))  # nothing of it stays here
 
 
