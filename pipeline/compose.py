@@ -25,6 +25,7 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from pipeline import objects
 from pipeline.config import (
     BudgetSettings,
     CostSettings,
@@ -109,10 +110,24 @@ def _check_values(settings: RunSettings) -> None:
         raise SettingsError(
             f"task.max_output_tokens: leaves no room in {settings.model.context_tokens} tokens"
         )
-    if not (Path(settings.input).exists() or re.search(r"[*?\[]", settings.input)):
+    if objects.is_url(settings.input):
+        _check_url("input", settings.input)
+    elif not (Path(settings.input).exists() or re.search(r"[*?\[]", settings.input)):
         raise SettingsError(f"input={settings.input}: there is no such file or folder; check the path")
     _check_limits()
-    _check_writable(Path(settings.output))
+    if objects.is_url(settings.output):
+        _check_url("output", settings.output)
+    else:
+        _check_writable(Path(settings.output))
+
+
+def _check_url(name: str, url: str) -> None:
+    """Raise SettingsError for a URL that names no bucket, or holds what must not be written down."""
+    try:
+        objects.parse(url)
+    except SettingsError as error:
+        raise SettingsError(f"{name}={error}") from None
+    objects.check_installed()
 
 
 def _check_money(settings: RunSettings) -> None:
@@ -187,18 +202,21 @@ def with_input(arguments: Sequence[str]) -> list[str]:
     return [f"input='{quoted}'", *others]
 
 
-def check_arguments(arguments: Sequence[str]) -> None:
-    """Compose the settings before Hydra makes any folder, so that a mistake costs one line."""
+def check_arguments(arguments: Sequence[str]) -> RunSettings | None:
+    """Compose the settings before Hydra makes any folder, so that a mistake costs one line.
+
+    None with options of Hydra's own, such as --multirun: Hydra explains what is wrong with those.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd")
     parser.add_argument("overrides", nargs="*")
     given, others = parser.parse_known_args(list(arguments))
-    if others:  # Hydra's own options, such as --multirun: Hydra explains what is wrong with them
-        return
+    if others:
+        return None
     overrides = [o for o in given.overrides if not o.startswith("hydra.") or o.startswith("hydra.searchpath")]
     if given.config_dir:
         overrides.append(f"hydra.searchpath=[file://{Path(given.config_dir).resolve()}]")
-    compose_settings(overrides)
+    return compose_settings(overrides)
 
 
 def compose_settings(overrides: Sequence[str]) -> RunSettings:

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline import store
 from pipeline.answering import calibration
 from pipeline.answering.reduce import Reducer
 from pipeline.asking import largest, prompt, questions, schema, tokens
@@ -160,7 +161,7 @@ class Session:
 
 def find_inputs(settings: RunSettings, balance: source.Balance) -> Inputs:
     """Find the inputs that the settings name. Raises SettingsError when there is none."""
-    found = source.find(settings.input, settings.source, settings.shard, balance)
+    found = source.find(settings.input, settings.source, settings.shard, balance, settings.raster.scratch)
     return Inputs(found.documents, found.all_sources, len(found.sources), Counter(found.ignored_by_ending))
 
 
@@ -333,12 +334,18 @@ def _tables(
     settings_hash = decided.identity.settings_hash
     stamp = Stamp(account.model, account.engine, settings.task.name, account.run_id, settings_hash)
     return sink.opened(
-        Path(settings.output), settings.shard, settings.sink, stamp, decided.field_kinds, meter.charge, gate
+        store.folder(settings.output),
+        settings.shard,
+        settings.sink,
+        stamp,
+        decided.field_kinds,
+        meter.charge,
+        gate,
     )
 
 
 def _rasterizer(settings: RunSettings, run_id: str) -> raster.Rasterizer:
-    place = fingerprint(Path(settings.output).resolve(), layout.shard_name(settings.shard))
+    place = fingerprint(store.lasting_name(settings.output), layout.shard_name(settings.shard))
     folder = scratch.choose(settings.raster.scratch, f"docbatch-{place}-{run_id[:8]}")
     geometry = draw.Geometry(settings.model.image_max_px, settings.model.image_patch_px)
     return raster.Rasterizer(
@@ -365,7 +372,7 @@ def _engine_context(
         system_prompt=system_prompt,
         max_output_tokens=settings.task.max_output_tokens,
         scratch=scratch_folder,
-        log=Path(settings.output) / "logs" / f"engine-{begun:%Y-%m-%dT%H-%M-%S}{shard}-{{}}.log",
+        log=store.folder(settings.output) / "logs" / f"engine-{begun:%Y-%m-%dT%H-%M-%S}{shard}-{{}}.log",
         adapt_tokenizer=tokens.skip_pixels,
         detect_language=language.detect_language,
         count_tokens=counter.request,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
+from pipeline import store
 from pipeline.config import RunSettings, whole
 from pipeline.evaluating.installed import gate_of
 from pipeline.flow import meter, session
@@ -48,7 +48,7 @@ def make(settings: RunSettings, estimate: str = "") -> str:
         assign(predicted.rows, predicted.todo, settings.task.scope, settings.shard.count)
         listed = list(predicted.rows.values())
         shards.write(
-            Path(settings.output),
+            store.folder(settings.output),
             listed,
             settings.task.name,
             settings.shard.count,

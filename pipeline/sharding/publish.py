@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +31,7 @@ class Published:
 def publish(settings: RunSettings) -> Published:
     """Publish the tables and return what is in them and what is not. Raises OutputError and SettingsError."""
     settings = replace(whole(settings), retry_errors=False)  # an error is an answer, too, until asked again
-    output = Path(settings.output)
+    output = store.folder(settings.output)
     plan = shards.read(output)
     shard_of = {row.source: row.shard or 0 for row in plan.rows()}
     documents = _documents(plan, settings.source, lambda source: run.tables.known.document_named(source))
@@ -68,7 +67,7 @@ def complaints(published: Published, output: Path) -> list[str]:
 
 def summarize(published: Published, settings: RunSettings, plan: shards.Plan) -> str:
     """Return what was published, what is missing and what each shard took, as Markdown."""
-    output = Path(settings.output)
+    output = store.folder(settings.output)
     summary = published.summary
     lines = [
         f"# {settings.input}: {settings.task.name}",
@@ -122,10 +121,10 @@ def _documents(
 ) -> Iterator[Document]:
     """Yield the inputs as the plan lists them, or as a task found them if they have changed since."""
     for row in plan.rows():
-        path = Path(os.fsdecode(row.path))
+        location = source.location(row.path)
         document = Document(
             source=row.source,
-            path=path,
+            path=Path(location),
             kind=row.kind,
             bytes=row.bytes,
             document_id=row.document_id,
@@ -134,7 +133,7 @@ def _documents(
         )
         answered = row_named(row.source)
         if answered is not None and answered.document_id != document.document_id:
-            (document,) = source.listed([(path, row.source)], given)
+            (document,) = source.listed([(location, row.source)], given)
         yield document
 
 

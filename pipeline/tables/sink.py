@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pipeline import store
 from pipeline.config import ShardSettings, SinkSettings
-from pipeline.errors import OutputError
+from pipeline.errors import OutputError, StorageError
 from pipeline.records import FREE, Answer, Charge, Completion, DocumentRow, Failure, Request
 from pipeline.store import disk_errors
 from pipeline.tables import columns, journal, lock, published, rows
@@ -76,7 +76,7 @@ def opened(
         yield Tables(layout, known, wanted, sink)
     finally:
         # What cannot be let go of is that of a dead process once this one ends: the next run takes it over.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StorageError):
             held.release()
 
 
@@ -84,6 +84,7 @@ def _take(held: lock.Lock, layout: Layout) -> None:
     with disk_errors(layout.output):
         layout.make_folders()
         held.acquire()
+        layout.fetch()
     # Taken first, then looked around: of two that begin at the same moment at least one sees the other.
     try:
         for folder in layout.rivals():
