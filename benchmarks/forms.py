@@ -263,7 +263,8 @@ def extract(folder: Path, kind: str) -> pd.DataFrame:
     properties: Json = {name: {"type": what} for name, what in SCHEMAS[kind].items()}
     schema: Json = {"type": "object", "properties": properties}
     (folder / "schema.json").write_text(json.dumps(schema))
-    given = [f"input={folder / 'in'}", f"output={folder / 'out'}", "task=extract", "engine=embedded"]
+    given = [f"input={folder / 'in'}", f"output={folder / 'out'}", "task=extract", "engine=embedded",
+             "engine.page_timeout_s=900"]  # fmt: skip
     command = [sys.executable, "-m", "pipeline.run", *given, f"task.schema={folder / 'schema.json'}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -289,12 +290,15 @@ def main() -> None:
             folder = (given.keep or Path(made)) / kind
             gold = make(folder / "in", kind, given.documents, given.seed)
             for row in extract(folder, kind).itertuples():
-                way, found = Path(row.source).parent.name, json.loads(row.fields or "{}")
+                way, found = (
+                    Path(row.source).parent.name,
+                    json.loads(row.fields) if isinstance(row.fields, str) else {},
+                )
                 for name, said in gold[Path(row.source).stem].items():
                     result = judge(found.get(name), said, bool(row.needs_review))
                     counts[way, kind, name, result] += 1
                     if given.v and result not in ("right", "missing"):
-                        print(f"{result}: {kind} {row.source} {name}: {found[name]!r}, not {said!r}")
+                        print(f"{result}: {kind} {row.source} {name}: {found.get(name)!r}, not {said!r}")
     show(counts)
 
 

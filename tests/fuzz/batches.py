@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import multiprocessing
 import random
 import shutil
 import sys
@@ -22,6 +23,7 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import hydra
@@ -76,7 +78,15 @@ def seeds(folders: Sequence[Path], most_bytes: int) -> list[Path]:
 
 
 def make_batch(folder: Path, originals: Sequence[Path], seed: int, numbers: range) -> None:
-    """Write mutated files; which ones depends on the seed and the number alone."""
+    """Write mutated files; which ones depends on the seed and the number alone.
+
+    In a process of its own: to damage files takes memory in large pieces, and the run's is what is watched.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        process.submit(write_batch, folder, originals, seed, numbers).result()
+
+
+def write_batch(folder: Path, originals: Sequence[Path], seed: int, numbers: range) -> None:
     for number in numbers:
         chance = random.Random(f"{seed}-{number}")
         original = chance.choice(originals)
