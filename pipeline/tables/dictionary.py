@@ -297,9 +297,9 @@ TABLES = {
     ),
     "plan.parquet": Described("one row per input; written by `plan=true`", columns.PLAN, _PLAN),
     "evaluation/answers.parquet": Described(
-        "one row per answer of which something is known; written by `pipeline.evaluate`, with one column more"
-        " for each metric, named profile_metric: the score by it, not a number where it has nothing to compare"
-        " with",
+        "one row per answer of which something is known; written by `pipeline.evaluate`, with one column"
+        " more for each metric, named profile_metric: the score by it, not a number where it has nothing to"
+        " compare with",
         evaluation.JUDGED,
         _JUDGED,
     ),
