@@ -39,6 +39,7 @@ die() { echo "error: $*" >&2; exit 1; }
 for number in "shards=$shards" "gpus=$gpus" "at_once=${at_once:-1}"; do
     [[ ${number#*=} =~ ^[0-9]+$ ]] || die "$number: must be a number"
 done
+[[ $output != s3://* ]] || die "output=$output: jobs need a folder that all nodes see; see docs/storage.md"
 ((shards > 0)) || die "shards=$shards: must be at least 1"
 
 # A checkout needs no installation; the jobs start in this folder, so that relative paths mean the same there.

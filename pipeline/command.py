@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from pipeline import store
 from pipeline.errors import Interrupted, PipelineError
 
 log = logging.getLogger("pipeline")
@@ -24,7 +25,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 def fail(error: Exception) -> NoReturn:
     """Print an error and exit 1: the one place that does."""
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {store.named(str(error))}", file=sys.stderr)
     sys.exit(EXIT_FAILED)
 
 
