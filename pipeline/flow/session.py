@@ -194,7 +194,7 @@ def decide(settings: RunSettings) -> Decided:
     model = largest.model_for(settings, asked, envelope, template)
     engine, reason = choose.choose(settings.engine, model)
     log.info("engine=%s: %s", engine, reason)
-    told = layout.Layout(Path(settings.output), settings.shard).served()
+    told = layout.Layout(store.folder(settings.output), settings.shard).served()
     served = choose.served(engine, settings.engine, Served(*told) if told else None)
     return Decided(
         questions=len(asked),

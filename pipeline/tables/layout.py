@@ -155,8 +155,10 @@ class Layout:
 
     def served(self) -> tuple[str, str] | None:
         """Return the model and version that servers said they serve; None where no run has asked any."""
+        file = self.output / "_journal" / "served.json"
+        store.fetch(file)
         try:
-            told = json.loads((self.output / "_journal" / "served.json").read_text(encoding="utf-8"))
+            told = json.loads(file.read_text(encoding="utf-8"))
             return str(told["model"]), str(told["version"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
