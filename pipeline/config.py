@@ -76,7 +76,6 @@ class ModelSettings:
     head_dim: int
     gpus: int
     """GPUs that hold one copy in bf16, by the model's card."""
-    tflops_per_gpu: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -136,6 +135,31 @@ class VllmSettings:
 
 
 @dataclass(slots=True, kw_only=True)
+class ServerSettings:
+    urls: list[str]
+    """Base URLs of vLLM servers, such as http://node7:8000/v1."""
+    registry: str | None
+    """Folder in which `docbatch serve` says where its servers are, and clients that they are at work."""
+    served_model: str | None
+    """The name under which the servers know the model; null: the only one that they have."""
+    key_variable: str
+    """Environment variable with the key of the servers, which is never a setting itself."""
+    images: str
+    """How page images travel: `data`, in the request; `file`, as paths that the servers read."""
+    max_concurrency: int
+    """Requests under way on each server at most; fewer while it is busy with others'."""
+    request_timeout_s: float
+    attempts: int
+    """Times that a request is sent, with a cut or malformed reply each time, before its row is an error."""
+    outage_s: float
+    """Seconds without any reply after which a run gives up."""
+    load_timeout_s: float
+    repetition_tokens: int
+    repetition_count: int
+    repetition_penalty: float
+
+
+@dataclass(slots=True, kw_only=True)
 class EngineSettings:
     """On the command line an engine's own settings stand beside these: `engine.quantization=fp8`."""
 
@@ -148,6 +172,7 @@ class EngineSettings:
     """Times that a reply which is cut, repeats itself or has the wrong form is asked for again."""
     embedded: EmbeddedSettings
     vllm: VllmSettings
+    server: ServerSettings
 
 
 @dataclass(slots=True, kw_only=True)
@@ -158,6 +183,22 @@ class SinkSettings:
     """Journal parts that are rolled into one when so many have gathered."""
     checkpoint_rows: int
     """Journal rows after which the tables are published while the run goes on."""
+
+
+@dataclass(slots=True, kw_only=True)
+class CostSettings:
+    gpu_hour_price: float
+    """What one GPU costs in an hour, in any currency."""
+    core_hour_price: float
+    """What one core costs in an hour, where no GPU answers."""
+
+
+@dataclass(slots=True, kw_only=True)
+class BudgetSettings:
+    """What a run and the attempts that it continues may spend; null: no limit."""
+
+    gpu_hours: float | None
+    money: float | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -176,8 +217,12 @@ class RunSettings:
     input: str
     output: str
     plan: bool
+    pilot: int
+    """Inputs of a sample that are answered before the rest is planned; 0: none."""
     strict: bool
     retry_errors: bool
+    cost: CostSettings
+    budget: BudgetSettings
     shard: ShardSettings
     source: SourceSettings
     raster: RasterSettings

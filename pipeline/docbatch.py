@@ -20,6 +20,8 @@ COMMANDS = {
     "diff": "what changed between two runs",
     "export": "the answers as CSV, XLSX, JSON Lines or Markdown",
     "fetch": "download a model's weights, ahead of a run",
+    "ask": "ask the model one question, without any document",
+    "serve": "run a vLLM server for as long as runs with engine=server need it",
     "check": "tell whether a run would accept these settings",
 }
 

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 
-from pipeline import usage
+from pipeline import store, usage
 from pipeline.command import EXIT_FAILED, errors_end_in_a_line
 from pipeline.compose import compose_report, compose_settings
 from pipeline.config import RunSettings
@@ -32,14 +31,16 @@ def main() -> None:
     usage.print_if_asked(__doc__)
     with errors_end_in_a_line():
         settings = compose_settings(sys.argv[1:])
-        published = publish(settings)
-        scores = scores_of(settings)
-    print(describe(published.summary, settings.output))
-    if scores:
-        print(f"scores   {scores}")
-    _write_report(settings, published.summary.cells)
-    if published.missing:
-        for line in complaints(published, Path(settings.output)):
+        with store.opened(settings.output) as output:
+            published = publish(settings)
+            scores = scores_of(settings)
+            missing = complaints(published, output)
+            print(describe(published.summary, settings.output))
+            if scores:
+                print(f"scores   {scores}")
+            _write_report(settings, published.summary.cells)
+    if missing:
+        for line in missing:
             print(f"error: {line}", file=sys.stderr)
         print("submit the same again to get what is missing, and only that", file=sys.stderr)
         sys.exit(EXIT_FAILED)
@@ -60,7 +61,7 @@ def _write_report(settings: RunSettings, answers: int) -> None:
     except PipelineError as error:
         print(f"report   not written ({error}); try again with {how}", file=sys.stderr)
     else:
-        print(f"report   {page}")
+        print(f"report   {store.named(str(page))}")
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ _GROUPS = {
     "pack": "default",
     "sink": "parquet",
 }
-_NESTED = ("shard", "evaluate")
-"""Settings outside of any group whose own settings are one level down."""
+_NESTED = ("shard", "cost", "budget", "evaluate")
+"""Settings outside of any group that have settings below them."""
 
 
 class Setting(NamedTuple):

@@ -10,12 +10,14 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pipeline"
 SPINE = {"records", "config", "errors"}
-GROUND = {"workers", "slurm", "owner", "store"}
+GROUND = {"workers", "slurm", "owner", "store", "mirror", "objects"}
 STAGES = {"reading", "asking", "engines", "answering", "tables"}
 MAY_IMPORT: dict[str, set[str]] = {
     **{module: SPINE for module in SPINE},
     **{module: SPINE for module in GROUND},
     "owner": SPINE | {"slurm"},
+    "mirror": SPINE | {"objects", "owner"},
+    "store": SPINE | {"objects", "mirror"},
     **{
         stage: SPINE | GROUND for stage in STAGES
     },  # nothing of each other: the flow hands over what they need
@@ -23,8 +25,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sharding": SPINE | GROUND | STAGES | {"flow", "evaluating"},
     "viewing": SPINE | GROUND | STAGES,
     "evaluating": SPINE | GROUND | STAGES | {"viewing"},
-    "command": SPINE,
-    "compose": SPINE | {"engines"},
+    "command": SPINE | {"store"},
+    "compose": SPINE | {"engines", "objects"},
     "usage": SPINE | {"compose"},
 }
 COMMANDS = {
@@ -38,6 +40,8 @@ COMMANDS = {
     "export",
     "check",
     "fetch",
+    "serve",
+    "ask",
     "api",
     "docbatch",
 }
@@ -62,10 +66,15 @@ HOMES = {
     "pebble": {"workers", "reading.raster"},
     "tqdm": {"flow.progress"},
     "vllm": {"engines.vllm"},
+    "openai": {"engines.server"},
     "torch": {"engines.vllm"},
     "xgrammar": {"engines.vllm"},
     "py3langid": {"reading.language"},
     "xlsxwriter": {"viewing.formats"},
+    "boto3": {"objects"},
+    "botocore": {"objects"},
+    "openpyxl": {"asking.workbook"},
+    "charset_normalizer": {"asking.question_file"},
     "huggingface_hub": {"engines.vllm", "fetch"},
 }
 

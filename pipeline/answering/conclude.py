@@ -116,6 +116,7 @@ def _begin(cell: Cell, completion: Completion | None, pending: Pending) -> Answe
         cached_tokens=spent.cached_tokens,
         output_tokens=spent.output_tokens,
         engine_seconds=spent.engine_seconds,
+        charge=spent.charge,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.answering.reply import mentioned_pages
-from pipeline.records import Completion, Failure, Page, Request
+from pipeline.records import FREE, Charge, Completion, Failure, Page, Request
 
 _FEW_PIXELS = 600
 """Of the longest side of a page image: a page of text is hardly legible below."""
@@ -21,6 +21,7 @@ class Spent:
     cached_tokens: int = 0
     output_tokens: int = 0
     engine_seconds: float = 0.0
+    charge: Charge | None = FREE
 
     def add(self, completion: Completion) -> None:
         """Count a completion; what no engine took is not a request."""
@@ -30,6 +31,14 @@ class Spent:
         self.cached_tokens += completion.cached_tokens
         self.output_tokens += completion.output_tokens
         self.engine_seconds += completion.engine_seconds
+        self.charge = _sum(self.charge, completion.charge)
+
+
+def _sum(one: Charge | None, other: Charge | None) -> Charge | None:
+    """Add what two things cost; what is not known of one is not known of both."""
+    if one is None or other is None:
+        return None
+    return Charge(one.gpu_seconds + other.gpu_seconds, one.cost + other.cost)
 
 
 @dataclass(frozen=True, slots=True)

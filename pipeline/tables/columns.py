@@ -32,7 +32,8 @@ ANSWERS = pa.schema(
         ("finish_reason", pa.string()), ("confidence", pa.float64()),
         ("engine_confidence", pa.float64()), ("page_quality", pa.string()), ("needs_review", pa.bool_()),
         ("prompt_tokens", pa.int64()), ("cached_tokens", pa.int64()), ("output_tokens", pa.int64()),
-        ("engine_seconds", pa.float64()), ("model", pa.string()), ("engine", pa.string()),
+        ("engine_seconds", pa.float64()), ("gpu_seconds", pa.float64()), ("cost", pa.float64()),
+        ("model", pa.string()), ("engine", pa.string()),
         ("task", pa.string()), ("run_id", pa.string()), ("settings_hash", pa.string()),
         ("created_at", pa.timestamp("us", tz="UTC")), ("gold_answer", pa.string()),
         ("gold_page", pa.string()),
@@ -56,7 +57,8 @@ REQUESTS = pa.schema(
         ("counted_tokens", pa.int64()), ("prompt_tokens", pa.int64()), ("cached_tokens", pa.int64()),
         ("output_tokens", pa.int64()), ("confidence", pa.float64()),
         ("token_ends", pa.list_(pa.int32())), ("token_probabilities", pa.list_(pa.float32())),
-        ("boxes", _BOXES), ("engine_seconds", pa.float64()), ("model", pa.string()),
+        ("boxes", _BOXES), ("engine_seconds", pa.float64()), ("gpu_seconds", pa.float64()),
+        ("cost", pa.float64()), ("model", pa.string()),
         ("engine", pa.string()), ("task", pa.string()), ("run_id", pa.string()),
         ("created_at", pa.timestamp("us", tz="UTC")),
     ]
@@ -67,7 +69,10 @@ PLAN = pa.schema(
         ("duplicate_of", pa.string()), ("path", pa.binary()), ("shard", pa.int32()),
         ("task", pa.string()), ("pages", pa.int32()), ("requests", pa.int64()),
         ("merge_requests", pa.int64()),
-        ("prompt_tokens", pa.int64()), ("computed_tokens", pa.int64()), ("gpu_seconds", pa.float64()),
+        ("prompt_tokens", pa.int64()), ("computed_tokens", pa.int64()),
+        ("output_tokens", pa.int64()), ("follow_ups", pa.int64()), ("engine_seconds", pa.float64()),
+        ("gpu_seconds", pa.float64()), ("cost", pa.float64()), ("language", pa.string()),
+        ("risk", pa.string()),
         ("error_code", pa.string()), ("error", pa.string()),
     ]
 )  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from pipeline import store
 from pipeline.errors import OutputError
 from pipeline.tables import evaluation, read, run_record
 from pipeline.tables.evaluation import Verdict
@@ -108,6 +109,7 @@ class Finished:
 def load(output: Path) -> Finished:
     """Read an output. Raises OutputError when there is nothing published in it."""
     answers = read.answers(output)
+    store.fetch(output / "run.json")
     run = run_record.read(output / "run.json")
     if run is None:
         raise OutputError(f"output={output}: has no run.json, which tells what was asked")

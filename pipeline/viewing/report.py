@@ -18,7 +18,7 @@ _SITE = Path(__file__).parent / "site"
 
 def write(settings: ReportSettings) -> Path:
     """Write OUTPUT/report, whole, and return the page. Raises OutputError without answers."""
-    output = Path(settings.output)
+    output = store.folder(settings.output)
     run = finished.load(output)
     return build(run, settings, output / "report")
 
@@ -45,6 +45,7 @@ def build(
         summary = _summary(run, data.write_table(run, aside / "data", difference), difference, plots)
         (aside / "data" / "summary.js").write_text(script.call("begin", summary), encoding="utf-8")
         _replace(target, aside)
+        store.send_all(target)
     return target / "index.html"
 
 
@@ -72,9 +73,9 @@ def _summary(run: Finished, files: int, difference: data.Difference | None, plot
     """Return what the first screen shows, and how much there is to load."""
     record = run.run
     return {
-        "title": difference.title if difference else run.output.resolve().name,
+        "title": difference.title if difference else name(run.output),
         # Marks are kept in the browser by output: two of them may hold the same answers.
-        "id": hashlib.sha256(os.fsencode(run.output.resolve())).hexdigest()[:16],
+        "id": hashlib.sha256(os.fsencode(_address(run.output))).hexdigest()[:16],
         "rows": run.answers.num_rows,
         "tableFiles": files,
         "detailRows": data.DETAIL_ROWS,
@@ -98,8 +99,17 @@ def _summary(run: Finished, files: int, difference: data.Difference | None, plot
             "settings": dict(record.settings),
             "versions": record.versions,
         },
-        "hasSummary": (run.output / "summary.md").exists(),
+        "hasSummary": "summary.md" in store.names(run.output),
     }
+
+
+def name(output: Path) -> str:
+    """Return the last part of an output's path or URL."""
+    return Path(_address(output)).name
+
+
+def _address(output: Path) -> str:
+    return store.named(str(output.resolve()))
 
 
 def _link(before: Path, folder: Path) -> None:

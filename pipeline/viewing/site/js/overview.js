@@ -22,7 +22,8 @@
       tile("Errors", number(counts.errors), counts.errors ? "no whole answer" : "none", counts.errors ? link({ status: "error" }) : null, counts.errors ? "bad" : ""),
       counts.gold ? tile("Holds gold", percent(counts.right, counts.gold), `${number(counts.right)} of ${number(counts.gold)} answers hold the gold one`, link({ gold: "wrong" })) : null,
       tile("Tokens", short(prompt + sum("output_tokens")), `${percent(sum("cached_tokens"), prompt)} of prompts cached`),
-      tile("Engine time", seconds(sum("engine_seconds")), `${number(sum("requests"))} requests; the last run took ${seconds(run.seconds)}`));
+      tile("Engine time", seconds(sum("engine_seconds")), `${number(sum("requests"))} requests; the last run took ${seconds(run.seconds)}`),
+      ...(sum("gpu_seconds") || sum("cost") ? [tile("Cost", number(Math.round(100 * sum("cost")) / 100), `by the prices set; ${number(Math.round(sum("gpu_seconds") / 36) / 100)} GPU hours`)] : []));
   }
 
   /** A bar of three parts: answered, to review, errors. */
