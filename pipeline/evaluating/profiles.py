@@ -36,7 +36,6 @@ PROFILES: Mapping[str, Mapping[str, Metric]] = {
         "anls_paper": _anls(anls.PAPER),
         "chartqa": chartqa.chartqa,
         "vqa_accuracy": vqa.vqa_accuracy,
-        "choice_exact": ai2d.choice_exact,
     },
     "mistral_evals": {
         "anls": _anls(anls.MISTRAL_EVALS),
@@ -52,6 +51,10 @@ PROFILES: Mapping[str, Mapping[str, Metric]] = {
 def _options(about: About) -> dict[str, str]:
     options = about.get("options")
     return {letter: str(text) for letter, text in options.items()} if isinstance(options, dict) else {}
+
+
+def _exact_choice(prediction: str, golds: Sequence[str], about: About) -> float:
+    return ai2d.choice_exact(prediction, golds) if _options(about) else math.nan
 
 
 def _inferred(prediction: str, golds: Sequence[str], about: About) -> float:
@@ -86,7 +89,12 @@ def _mathvista(prediction: str, golds: Sequence[str], about: About) -> float:
 
 
 OF_ITEMS: Mapping[str, Mapping[str, MetricOfItem]] = {
-    "official": {"choice_inferred": _inferred, "mmmu": _mmmu, "mathvista": _mathvista}
+    "official": {
+        "choice_exact": _exact_choice,
+        "choice_inferred": _inferred,
+        "mmmu": _mmmu,
+        "mathvista": _mathvista,
+    }
 }
 """Metrics that have to know more of a question: of data sets alone."""
 

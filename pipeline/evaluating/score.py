@@ -129,18 +129,20 @@ def score_files(
     main = rules.name
     if main not in metrics and main not in of_items:
         raise SettingsError(f"metric={main[1]}: needs gold=gold.jsonl of a data set, which says what it asks")
-    found = Evaluation(rules, metrics, of_items, {name: array("f") for name in (*metrics, *of_items)})
+    names = [*metrics, *of_items]
+    found = Evaluation(rules, metrics, of_items, {name: array("f") for name in names})
+    deciding = names.index(main)
     has_boxes = known.golden is not None and any(row.gold.boxes for row in known.golden.rows)
     for row in evaluation.answers(files, has_boxes):
         gold = known.of(row)
         if gold is None:
             found.without_gold += 1
             continue
-        _judge(found, row, gold, kinds.get(row.source, UNKNOWN), main, into)
+        _judge(found, row, gold, kinds.get(row.source, UNKNOWN), deciding, into)
     if known.golden is not None:
         found.missing, found.outside = known.golden.missing(list(kinds))
         for missing in found.missing:
-            _judge(found, _no_answer(missing), missing.gold, UNKNOWN, main, into)
+            _judge(found, _no_answer(missing), missing.gold, UNKNOWN, deciding, into)
     if not len(found):
         raise SettingsError(
             "gold: nothing is known of any answer of this run; `document` is a path or glob relative to"
@@ -161,18 +163,17 @@ def _no_answer(row: GoldRow) -> AnswerRow:
 
 
 def _judge(
-    found: Evaluation, row: AnswerRow, gold: GoldAnswer, kind: str, main: Name, into: Judgements | None
+    found: Evaluation, row: AnswerRow, gold: GoldAnswer, kind: str, main: int, into: Judgements | None
 ) -> None:
     answered = row.status == "ok"
     prediction = (row.answer or "") if answered else ""
     abstains = answered and not prediction.strip()
     fields = _add_fields(found, row, gold) if gold.fields is not None else None
     scores = _scores(found, prediction, abstains, gold)
-    by_name = dict(zip(found.scores, scores, strict=True))
-    deciding = by_name[main] if gold.answers or gold.unanswerable or gold.is_wrong else fields or 0.0
+    deciding = scores[main] if gold.answers or gold.unanswerable or gold.is_wrong else fields or 0.0
     right = deciding >= found.rules.right_from
-    for name, value in by_name.items():
-        found.scores[name].append(value)
+    for values, value in zip(found.scores.values(), scores, strict=True):
+        values.append(value)
     document = found.document(row.source)
     found.right.append(right)
     if not right and len(found.wrong) < _MOST_WRONG:

@@ -13,7 +13,7 @@ Codes = npt.NDArray[np.int64]
 
 _RESAMPLES = 2000
 _LEVEL = 0.95
-_MOST_SORTS = 5000
+_MOST_SORTS = 2000
 """Sorts of documents, by what they add, up to which resampling them is quick."""
 _Z = 1.959963984540054
 """Standard deviations that 95 % of a normal distribution lie within."""
@@ -64,14 +64,15 @@ def _interval(sums: Floats, sizes: Floats, score: float) -> tuple[float, float]:
     rates = sums / sizes
     if np.ptp(rates) == 0:
         return _all_the_same(float(rates[0]), len(rates))
-    sorts, counts = np.unique(np.column_stack([np.round(sums, 6), sizes]), axis=0, return_counts=True)
+    # As complex numbers, which sort a hundred times as fast as pairs.
+    sorts, counts = np.unique(np.round(sums, 6) + 1j * sizes, return_counts=True)
     if len(sorts) > _MOST_SORTS:
         # Of so many the resampled ratios are distributed normally, and their spread is known.
         deviation = float(np.sqrt(np.square(sums - score * sizes).sum()) / sizes.sum())
         return score - _Z * deviation, score + _Z * deviation
     # How often each sort of document is drawn, which is all that a resample's ratio depends on.
     drawn = np.random.default_rng(0).multinomial(len(sums), counts / len(sums), _RESAMPLES)
-    ratios = (drawn @ sorts[:, 0]) / (drawn @ sorts[:, 1])
+    ratios = (drawn @ sorts.real) / (drawn @ sorts.imag)
     tail = 50 * (1 - _LEVEL)
     low, high = np.percentile(ratios, [tail, 100 - tail])
     return float(low), float(high)
