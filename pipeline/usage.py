@@ -27,6 +27,21 @@ _GROUPS = {
 }
 
 
+COMMANDS = {
+    "run": "answer questions about documents and charts; tables in output/",
+    "plan": "count what a run would do and predict its time; loads no model",
+    "status": "how far a run, or the shards of a plan, are",
+    "publish": "make the tables of what the shards of a plan have answered",
+    "report": "write a page to look at, search and review",
+    "diff": "what changed between two runs",
+    "export": "the answers as CSV, XLSX, JSON Lines or Markdown",
+    "fetch": "download a model's weights, ahead of a run",
+    "completion": "let the shell complete commands and settings",
+    "check": "tell whether a run would accept these settings",
+}
+"""What one runs, and what each is for."""
+
+
 class Setting(NamedTuple):
     name: str
     default: str

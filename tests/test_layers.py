@@ -37,6 +37,7 @@ COMMANDS = {
     "diff",
     "export",
     "check",
+    "completion",
     "fetch",
     "api",
     "docbatch",
