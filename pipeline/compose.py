@@ -235,7 +235,7 @@ def composed_from(values: Mapping[str, object]) -> RunSettings:
     what is wrong.
     """
     groups = [f"{name}={value}" for name, value in values.items() if (CONF / name).is_dir()]
-    known = _known_keys("config")
+    known = known_settings("config")
     try:
         config = _compose(groups)
         for name, value in values.items():
@@ -322,7 +322,7 @@ def _explain(error: Exception, overrides: Sequence[str], config: str = "config")
         names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
         return f"{group}={name}: is unknown; there are {', '.join(names)}"
     if match := re.search(r"Could not override '([^']+)'", text):
-        return _unknown(match[1], _known_keys(config))
+        return _unknown(match[1], known_settings(config))
     if isinstance(error, OverrideParseException) or "Ambiguous value" in text:
         return f"{text}; quote a value that holds , = ( ) or quotes, like 'input=\"a, b\"'"
     return text
@@ -333,7 +333,7 @@ def _unknown(name: str, known: Sequence[str]) -> str:
     return f"{name}: there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def _known_keys(config: str) -> list[str]:
+def known_settings(config: str) -> list[str]:
     """Return every setting, as it is written on the command line."""
     keys: list[str] = []
     for key, value in _compose([], config).items_ex(resolve=False):

@@ -9,26 +9,12 @@ from pathlib import Path
 
 from pipeline.command import fail
 from pipeline.errors import SettingsError
-
-COMMANDS = {
-    "run": "answer questions about documents and charts; tables in output/",
-    "plan": "count what a run would do and predict its time; loads no model",
-    "status": "how far a run, or the shards of a plan, are",
-    "publish": "make the tables of what the shards of a plan have answered",
-    "report": "write a page to look at, search and review",
-    "evaluate": "how good the answers are: scores against what is right, and what confidence is worth",
-    "diff": "what changed between two runs",
-    "export": "the answers as CSV, XLSX, JSON Lines or Markdown",
-    "fetch": "download a model's weights, ahead of a run",
-    "ask": "ask the model one question, without any document",
-    "serve": "run a vLLM server for as long as runs with engine=server need it",
-    "check": "tell whether a run would accept these settings",
-}
+from pipeline.usage import COMMANDS as COMMANDS
 
 
 def help_text() -> str:
     """Return what the command does, its commands, and examples."""
-    listed = "\n".join(f"  {name:10}{meaning}" for name, meaning in COMMANDS.items())
+    listed = "\n".join(f"  {name:12}{meaning}" for name, meaning in COMMANDS.items())
     return f"""\
 docbatch: questions about thousands to millions of PDFs, scans and charts; one Parquet row per question.
 

@@ -78,3 +78,23 @@ def test_a_file_is_answered_by_its_path_alone(make_pdf: Callable[..., Path], tmp
     )
     assert ended.returncode == 0, ended.stderr
     assert "inputs   1 = 1 ok + 0 error" in ended.stdout
+
+
+def test_bash_completes_commands_settings_and_choices() -> None:
+    script = docbatch("completion").stdout
+    tried = {
+        "docbatch sta": ["status"],
+        "docbatch run task.quest": ["task.question=", "task.questions="],
+        "docbatch run task = c": ["chart", "classify"],
+        "docbatch run engine =": ["auto", "embedded", "vllm"],
+        "docbatch export output = x format = x": ["xlsx"],
+        "docbatch report report.pa": ["report.pages=", "report.page_px="],
+        "docbatch run input = /etc/hostn": ["/etc/hostname"],
+    }
+    asked = "\n".join(
+        f"COMP_WORDS=({line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _docbatch; echo ${{COMPREPLY[@]}}"
+        for line in tried
+    )
+    ended = subprocess.run(["bash"], input=f"{script}\n{asked}", capture_output=True, text=True, check=False)
+    found = [sorted(line.split()) for line in ended.stdout.splitlines()]
+    assert found == [sorted(words) for words in tried.values()], ended.stderr

@@ -39,6 +39,7 @@ COMMANDS = {
     "evaluate",
     "export",
     "check",
+    "completion",
     "fetch",
     "serve",
     "ask",
