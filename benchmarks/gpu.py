@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import itertools
 import json
 import os
@@ -42,15 +43,16 @@ from pipeline.engines.vllm import engine as vllm
 from pipeline.engines.vllm import host as vllm_host
 from pipeline.engines.vllm.backlog import Work
 from pipeline.engines.vllm.messages import Prompt
+from pipeline.engines.vllm.speed import operations
 from pipeline.engines.vllm.translate import write_prompt
 from pipeline.flow import session
 from pipeline.flow.session import Session
 from pipeline.records import Chunk, Request
 from pipeline.run import execute
 from pipeline.sharding.balance import balance
-from pipeline.sharding.prediction import prefill_flops
 
-WAYS = ("plain", "product")
+WAYS = ("plain", "cutlass", "product")
+"""As vLLM comes; the pipeline with vLLM's FP8 products; the pipeline."""
 SHAPES: dict[str, dict[str, Any]] = {
     "pixtral_large": {
         "dim": 12288, "n_layers": 88, "head_dim": 128, "hidden_dim": 28672, "n_heads": 96, "n_kv_heads": 8,
@@ -143,7 +145,8 @@ class Benchmark:
                     f"bare{size}", size, max(1, self.given.pipeline_pages // size)
                 )
         Path(os.environ["BENCHMARK_PLAN"]).write_bytes(pickle.dumps(plan))
-        vllm_host.main = measuring_host  # type: ignore[assignment]
+        # By its module's name: the engine's process does not import the script that was started.
+        vllm_host.main = importlib.import_module("benchmarks.gpu").measuring_host
         with vllm.VllmEngine(settings.engine.vllm, self.context(settings)) as engine:
             self.results["cache_tokens"] = engine._replicas[0].cache_tokens
             self.bare(plan)
@@ -516,7 +519,7 @@ def pages_of(folder: Path) -> list[tuple[Path, int]]:
 def rates(seconds: float, tokens: Iterable[int], pages: int, model: ModelSettings) -> dict[str, float]:
     """Return pages per second and TFLOP/s: two operations per weight and token, and causal attention."""
     counts = list(tokens)
-    flops = sum(prefill_flops(count, 0, model) for count in counts)
+    flops = sum(sum(operations(count, 0, model)) for count in counts)
     return {
         "pages_per_second": pages / seconds,
         "tflops": flops / seconds / 1e12,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pipeline import usage
+from pipeline import store, usage
 from pipeline.command import (
     EXIT_INTERRUPTED,
     errors_end_in_a_line,
@@ -22,27 +24,36 @@ from pipeline.command import (
 )
 from pipeline.compose import CONF, check_arguments, to_settings, with_input
 from pipeline.config import RunSettings
-from pipeline.errors import Interrupted, SettingsError
+from pipeline.errors import Interrupted, OverBudget, SettingsError
 
 if TYPE_CHECKING:
     from pipeline.flow.session import Inputs
     from pipeline.records import Summary
 
 
-def execute(settings: RunSettings) -> Summary:
-    """Take documents to pages to requests to completions to answers to Parquet, window by window."""
+def execute(settings: RunSettings, find: Callable[[], Inputs] | None = None) -> Summary:
+    """Take documents to pages to requests to completions to answers to Parquet, window by window.
+
+    `find` gives some of the inputs; what is known of the others then stays as it is.
+    """
     from pipeline.asking.windows import windows
+    from pipeline.evaluating.installed import gate_of
     from pipeline.flow import session
 
-    with signals_raise(), session.opened(settings, lambda: inputs(settings)) as run:
+    with (
+        signals_raise(),
+        session.opened(settings, find or (lambda: inputs(settings)), gate_of(settings)) as run,
+    ):
         try:
             run.record("running")
-            chunks = run.agenda.chunks(run.agenda.outlines())
-            rendered = run.rasterizer.render(windows(chunks, run.room_tokens))
-            for window in run.exchange.answered(rendered):
-                run.checkpoint(window)
-                run.rasterizer.release(window)
-            run.finish()
+            for chunks in run.passes():
+                affordable = run.budget.within(windows(chunks, run.room_tokens))
+                rendered = run.rasterizer.render(affordable)
+                for window in run.exchange.answered(rendered):
+                    run.checkpoint(window)
+                    run.rasterizer.release(window)
+            run.budget.check()
+            run.finish(complete=find is None)
         except BaseException as error:
             run.stop(error)
             raise
@@ -57,6 +68,13 @@ def inputs(settings: RunSettings) -> Inputs:
     if settings.shard.planned:
         return shards.inputs(settings)
     return session.find_inputs(settings, balance.balance)
+
+
+def pilot(settings: RunSettings) -> str:
+    """Answer a sample of the inputs, and return the plan of all of them with what the sample says."""
+    from pipeline.sharding import pilot
+
+    return pilot.make(settings, lambda find: execute(settings, find))
 
 
 def plan(settings: RunSettings) -> str:
@@ -83,10 +101,14 @@ def main() -> None:
     with errors_end_in_a_line():
         sys.argv[1:] = with_input(sys.argv[1:])
     # Hydra makes its output folder first and shows a trace for mistakes: checked before, one line is enough.
+    settings = None
     if not set(sys.argv[1:]) & {"--hydra-help", "--cfg", "-c", "--info", "-i"}:
         with errors_end_in_a_line():
-            check_arguments(sys.argv[1:])
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_run)()
+            settings = check_arguments(sys.argv[1:])
+    with store.opened(settings.output if settings else ".") as output:
+        if settings and str(output) != str(Path(settings.output)):  # a folder that stands for object storage
+            sys.argv.append(f"hydra.run.dir={output}/logs/{dt.datetime.now():%Y-%m-%dT%H-%M-%S}")
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_run)()
 
 
 def _run(config: DictConfig) -> None:
@@ -99,12 +121,18 @@ def _run(config: DictConfig) -> None:
         from pipeline.flow.progress import describe
 
         try:
+            if settings.pilot:
+                print(pilot(settings))
+                return
             summary = execute(settings)
         except Interrupted as signalled:
             ignore_signals()
             print(
                 f"interrupted by {signalled}: finished work is saved; run again to continue", file=sys.stderr
             )
+            sys.exit(EXIT_INTERRUPTED)
+        except OverBudget as stopped:
+            print(f"stopped: {stopped}; finished work is saved", file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
     print(describe(summary, settings.output))
     if settings.strict and summary.failed:

@@ -25,6 +25,8 @@ _GROUPS = {
     "pack": "default",
     "sink": "parquet",
 }
+_NESTED = ("shard", "cost", "budget", "evaluate")
+"""Settings outside of any group that have settings below them."""
 
 
 class Setting(NamedTuple):
@@ -86,11 +88,11 @@ def _settings(lines: Sequence[str]) -> Iterator[Setting]:
     for line in lines:
         indent = len(line) - len(line.lstrip(" "))
         match = _SETTING.fullmatch(line.strip())
-        if match is None or indent > (2 if above == "shard" else 0):
+        if match is None or indent > (2 if above in _NESTED else 0):
             continue
         if indent == 0:
             above = match["name"]
-            if above == "shard":
+            if above in _NESTED:
                 continue
         name = f"{above}.{match['name']}" if indent else match["name"]
         yield Setting(name, _shown(match["value"]), match["meaning"] or "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from pipeline.errors import OutputError
 from pipeline.flow.session import Inputs
 from pipeline.reading import source
 from pipeline.sharding.prediction import PlanRow
+from pipeline.sharding.sample import Unit
 from pipeline.tables import columns, journal
 
 
@@ -47,10 +47,10 @@ class Plan:
 
 def inputs(settings: RunSettings) -> Inputs:
     """Return the inputs that the plan gives a shard. Raises OutputError when the plan is of another size."""
-    plan = read_for(Path(settings.output), settings.shard)
-    files = [(Path(os.fsdecode(row.path)), row.source) for row in plan.rows(settings.shard.index)]
+    plan = read_for(store.folder(settings.output), settings.shard)
+    files = [(source.location(row.path), row.source) for row in plan.rows(settings.shard.index)]
     return Inputs(
-        documents=source.listed(files, settings.source),
+        documents=source.listed(files, settings.source, settings.raster.scratch),
         sources=[name for _, name in files],
         count=len(files),
         plan_id=plan.plan_id,
@@ -70,9 +70,38 @@ def write(output: Path, rows: Sequence[PlanRow], task: str, count: int, settings
         store.settle(store.aside(target), target)
 
 
+def write_units(output: Path, settings_hash: str, units: Sequence[Unit]) -> None:
+    """Write what a pilot chooses its sample from, whole or not at all."""
+    target = output / "pilot.parquet"
+    listed = [(unit.name, *unit.stratum, unit.predicted) for unit in units]
+    columns_ = [pa.array(column) for column in zip(*listed, strict=True)]
+    table = pa.Table.from_arrays(columns_, names=_UNIT).replace_schema_metadata(
+        {"settings_hash": settings_hash}
+    )
+    with store.disk_errors(output):
+        journal.write_parquet(store.aside(target), table)
+        store.settle(store.aside(target), target)
+
+
+def read_units(output: Path, settings_hash: str) -> list[Unit]:
+    """Return what an earlier pilot with the same settings chose from; nothing where there was none."""
+    try:
+        table = pq.read_table(output / "pilot.parquet")
+    except (OSError, pa.ArrowException):
+        return []
+    if (table.schema.metadata or {}).get(b"settings_hash") != settings_hash.encode():
+        return []
+    rows = zip(*(table[name].to_pylist() for name in _UNIT), strict=True)
+    return [Unit(name, tuple(stratum), predicted) for name, *stratum, predicted in rows]
+
+
+_UNIT = ["name", "kind", "language", "size", "folder", "predicted"]
+
+
 def read(output: Path) -> Plan:
     """Read plan.parquet. Raises OutputError when there is none."""
     file = output / "plan.parquet"
+    store.fetch(file)
     try:
         table = pq.read_table(file)
     except FileNotFoundError as error:

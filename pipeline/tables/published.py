@@ -43,7 +43,7 @@ def write_aside(
     `files` hold its rows, the oldest first; of rows with the same key the newest counts. `complete` says that
     every current input is known: what was not asked for by now is not asked for at all.
     """
-    latest = _latest_rows(files, _KEYS[name])
+    latest = _latest_rows(files, _KEYS[name], target)
     # Other tasks have columns of their own, which stay.
     written = [pq.read_schema(file) for file in files]
     schema = pa.unify_schemas([columns.schema(name, field_kinds), *written]).remove_metadata()
@@ -120,9 +120,14 @@ def _batches(file: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Ta
             yield pa.Table.from_batches([batch])
 
 
-def _latest_rows(files: Sequence[Path], key: str) -> list[pa.BooleanArray]:
-    """Return, per file, which rows are the newest with their key; files are given oldest first."""
+def _latest_rows(files: Sequence[Path], key: str, target: Path) -> list[pa.BooleanArray]:
+    """Return, per file, which rows are the newest with their key; files are given oldest first.
+
+    Of the published one, the first: an answer under several names says there what it cost, and only there.
+    """
     read = [keys.digests(batch[key] for batch in _batches(file, [key])) for file in files]
-    newest = keys.newest(np.concatenate(read)) if read else np.empty(0, bool)
-    ends = list(itertools.accumulate(map(len, read)))
-    return [pa.array(newest[end - len(each) : end]) for end, each in zip(ends, read, strict=True)]
+    ordered = [each[::-1] if file == target else each for file, each in zip(files, read, strict=True)]
+    newest = keys.newest(np.concatenate(ordered)) if ordered else np.empty(0, bool)
+    ends = itertools.accumulate(map(len, ordered))
+    masks = [newest[end - len(each) : end] for end, each in zip(ends, ordered, strict=True)]
+    return [pa.array(mask[::-1] if file == target else mask) for file, mask in zip(files, masks, strict=True)]

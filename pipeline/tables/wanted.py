@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.records import Cell, Document, Question, Subject
 from pipeline.tables import keys
 from pipeline.tables.columns import Row
+from pipeline.tables.rows import SPENT
 
 _PLACE = ("source", "question_id", "gold_answer", "gold_page")
 KEYS = {
@@ -159,19 +161,25 @@ class Wanted:
     def expand(self, table: pa.Table, schema: pa.Schema, standing: Mapping[str, Sequence[Place]]) -> pa.Table:
         """Repeat an answer under every name and question id that asks for it, with the current gold.
 
-        `standing` are places that it keeps besides.
+        `standing` are places that it keeps besides. What it took is said once, so that columns can be summed.
         """
         indices: list[int] = []
         values: list[tuple[str | None, ...]] = []
         own = zip(*(table[name].to_pylist() for name in _PLACE), strict=True)
         for index, (answer_id, place) in enumerate(zip(table["answer_id"].to_pylist(), own, strict=True)):
-            for wanted in [*self.places(answer_id), *standing.get(answer_id, [])] or [place]:
-                indices.append(index)
-                values.append(wanted)
+            places = [*self.places(answer_id), *standing.get(answer_id, [])] or [place]
+            indices += [index] * len(places)
+            values += places
         table = table.take(pa.array(indices, pa.int64()))
         for column, name in enumerate(_PLACE):
             array = pa.array([value[column] for value in values], pa.string())
             table = table.set_column(schema.get_field_index(name), schema.field(name), array)
+        is_first = pa.array(
+            [n == 0 or indices[n - 1] != index for n, index in enumerate(indices)], pa.bool_()
+        )
+        for name in SPENT:
+            spent = pc.if_else(is_first, table[name], pa.scalar(0, schema.field(name).type))
+            table = table.set_column(schema.get_field_index(name), schema.field(name), spent)
         return table
 
     # ---- inside ----
