@@ -1,6 +1,6 @@
 """Measure what the limits on documents cost: the same pages with all of them and with none, in turns.
 
-python benchmarks/limits.py FOLDER [ROUNDS]
+PYTHONPATH=.:benchmarks python benchmarks/limits.py FOLDER [ROUNDS]
 
 Every readable document below FOLDER is measured and its pages (at most 60 of each) are drawn by two pools of
 one worker: the product's, with its limits on memory, processor time, file size, pixels and time per page, and
@@ -27,6 +27,7 @@ from pipeline import workers
 from pipeline.config import ShardSettings, SourceSettings
 from pipeline.reading import raster, scratch, source
 from pipeline.records import Document, Outline
+from pipeline.sharding.balance import balance
 
 
 class Unlimited(workers.Pool):
@@ -45,7 +46,7 @@ def opened(limits: bool) -> Iterator[raster.Rasterizer]:
         settings = replace(settings, max_megapixels=10**6)
         workers.Pool, workers._prepare = Unlimited, unlimited.prepare  # type: ignore[misc]
     try:
-        folder = scratch.choose(None, f"docbatch-bench-{os.getpid()}-{limits}")
+        folder = scratch.choose(None, f"docbatch-{'with' if limits else 'without'}limits-{os.getpid()}")
         rasterizer = raster.Rasterizer(settings, rasterize.GEOMETRY, folder)
         with rasterizer:
             list(rasterizer.outlines([], lambda document: None))
@@ -59,6 +60,7 @@ def documents(folder: str) -> list[Document]:
         folder,
         SourceSettings(include=[], exclude=[], follow_links=False),
         ShardSettings(index=0, count=1, planned=False),
+        balance,
     )
     return list(found.documents)
 

@@ -36,6 +36,7 @@ from PIL import Image
 from pipeline.config import RasterSettings, ShardSettings, SourceSettings
 from pipeline.reading import draw, raster, scratch, source
 from pipeline.records import Chunk, Outline, Subject
+from pipeline.sharding.balance import balance
 
 MOST_PAGES = 60
 GEOMETRY = draw.Geometry(1024, 16)
@@ -154,6 +155,7 @@ def corpus(folder: str) -> list[Outline]:
         folder,
         SourceSettings(include=["*.pdf"], exclude=[], follow_links=False),
         ShardSettings(index=0, count=1, planned=False),
+        balance,
     )
     outlines = []
     with opened(2, []) as rasterizer:

@@ -93,8 +93,9 @@ def test_a_value_that_may_belong_elsewhere_is_not_sure(lines: list[Line]) -> Non
     assert found(lines, total="number")["total"].score <= UNSURE
 
 
-def test_a_value_that_was_hardly_read_is_as_sure_as_its_reading() -> None:
-    assert found([put(10, 0, "Total:"), put(90, 0, "48.00", 0.61)], total="number")["total"].score == 0.61
+@pytest.mark.parametrize(("read", "score"), [(0.99, 0.99), (0.82, UNSURE)])
+def test_a_value_that_was_hardly_read_is_not_sure(read: float, score: float) -> None:
+    assert found([put(10, 0, "Total:"), put(90, 0, "48.00", read)], total="number")["total"].score == score
 
 
 def test_labels_whose_spaces_were_lost_and_currencies_in_brackets_are_the_same_label() -> None:

@@ -23,7 +23,6 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import hydra
@@ -82,8 +81,11 @@ def make_batch(folder: Path, originals: Sequence[Path], seed: int, numbers: rang
 
     In a process of its own: to damage files takes memory in large pieces, and the run's is what is watched.
     """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        process.submit(write_batch, folder, originals, seed, numbers).result()
+    given = folder, originals, seed, numbers
+    process = multiprocessing.get_context("spawn").Process(target=write_batch, args=given)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
 
 
 def write_batch(folder: Path, originals: Sequence[Path], seed: int, numbers: range) -> None:

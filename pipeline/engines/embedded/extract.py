@@ -20,6 +20,8 @@ Fields = dict[str, Json]
 Pages = Mapping[int, Sequence[Line]]
 """The cells or lines of each page, by its ordinal."""
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n{2,}")
+_WELL_READ = 0.93
+"""Score of the OCR under which a value is for review."""
 _DETECTED = 0.9
 """Score of a language that was detected."""
 # Of these a label says something else: "Language: English" is no code.
@@ -89,7 +91,9 @@ def _stated(at_labels: Sequence[Stated], spec: Json) -> Found | None:
     each = []
     for stated in at_labels:
         value = allowed.first_valid(_readings(stated.text, spec), spec)
-        each.append(Found(value, stated.score, stated.page))
+        # A letter that was misread leaves a score that looks good for a sentence.
+        score = stated.score if stated.score >= _WELL_READ else min(stated.score, UNSURE)
+        each.append(Found(value, score, stated.page))
     found = _first(each, spec)
     return None if found.value is None else found
 

@@ -9,6 +9,7 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipeline.engines.embedded import tesseract
 from pipeline.engines.embedded.lines import Line, Place, lines_of
 
 if TYPE_CHECKING:
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from PIL import Image
 
 log = logging.getLogger("pipeline")
+
+
+_LEGIBLE = 0.5
+"""Score under which what was read is no text."""
+_LOOKED_AT = 5
+"""Lines that tell which way a page on its side has to be turned."""
 
 
 class _Turn(NamedTuple):
@@ -41,10 +48,27 @@ def read_image(image: str) -> list[Line]:
     with Image.open(image) as opened:
         upright = opened.convert("RGB")
     lines, sideways = _read_lines(upright)
-    # Two more passes are slow, and nearly all pages are upright.
+    # A second pass is slow, and nearly all pages are upright.
     if sideways:
-        lines = max([lines, _turned(upright, 1), _turned(upright, 3)], key=_characters_read)
-    return lines
+        lines = max([lines, _turned(upright, _quarters(upright, lines))], key=_characters_read)
+    else:
+        lines = tesseract.corrected(lines, upright)
+    return [line for line in lines if line.score >= _LEGIBLE]
+
+
+def _quarters(upright: Image.Image, lines: list[Line]) -> int:
+    """Return how many quarters anticlockwise set the text of a page upright, by its longest lines."""
+    import numpy as np
+    from PIL import Image
+
+    tall = sorted((line for line in lines if line.place), key=lambda line: -len(line.text))[:_LOOKED_AT]
+    crops = [upright.crop(line.place) for line in tall if line.place]
+    sure = {}
+    for quarters, method in ((1, Image.Transpose.ROTATE_90), (3, Image.Transpose.ROTATE_270)):
+        turned = [np.asarray(crop.transpose(method))[:, :, ::-1] for crop in crops]
+        read = [_reader()(each, use_det=False, use_cls=False, use_rec=True) for each in turned]
+        sure[quarters] = sum(sum(each.scores or ()) for each in read)
+    return max(sure, key=lambda quarters: sure[quarters])
 
 
 def _turned(upright: Image.Image, quarters: int) -> list[Line]:
@@ -52,8 +76,9 @@ def _turned(upright: Image.Image, quarters: int) -> list[Line]:
 
     turn = _Turn(quarters, *upright.size)
     method = Image.Transpose.ROTATE_90 if quarters == 1 else Image.Transpose.ROTATE_270
-    found, _ = _read_lines(upright.transpose(method))
-    return [line._replace(place=turn.back(line.place)) for line in found if line.place]
+    image = upright.transpose(method)
+    found = tesseract.corrected(_read_lines(image)[0], image)
+    return [line._replace(place=turn.back(line.place), slope=0.0) for line in found if line.place]
 
 
 def _characters_read(lines: list[Line]) -> float:
@@ -66,7 +91,8 @@ def _reader() -> Any:
 
     # Each worker process has a core of its own already.
     threads = {"EngineConfig.onnxruntime.intra_op_num_threads": 1}
-    return RapidOCR(params={"Global.log_level": "error", **threads})
+    # What it hardly read is of another script: Tesseract may know it.
+    return RapidOCR(params={"Global.log_level": "error", "Global.text_score": 0.0, **threads})
 
 
 def _read_lines(image: Image.Image) -> tuple[list[Line], bool]:
@@ -74,13 +100,14 @@ def _read_lines(image: Image.Image) -> tuple[list[Line], bool]:
     import numpy as np
 
     # It was trained on BGR, as OpenCV reads images.
-    found = _reader()(np.asarray(image)[:, :, ::-1])
+    found = _reader()(np.asarray(image)[:, :, ::-1], use_det=True, use_cls=True, use_rec=True)
     if not found.txts:
         return [], False
     corners = np.asarray(found.boxes)  # four a line, for it may be aslant
     low, high = corners.min(axis=1), corners.max(axis=1)
     width, height = (high - low).T
-    lengths = np.asarray([len(text) for text in found.txts])
+    legible = np.asarray(found.scores) >= _LEGIBLE
+    lengths = np.asarray([len(text) for text in found.txts]) * legible
     sideways = bool(2 * (lengths * (height > 1.5 * width)).sum() > lengths.sum())
     places = np.concatenate([low, high], axis=1).round().astype(int).tolist()
     texts_scores = zip(found.txts, found.scores, places, strict=True)
