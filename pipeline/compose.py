@@ -44,6 +44,7 @@ CONF = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.pa
 _FIRST_BYTES = 1 << 16
 """More than Hydra's record of a run takes, which is written before anything else."""
 _LEAST_MEMORY_MB, _LEAST_FILES = 2048, 128
+_CROPS = ("none", "ink", "zoom")
 _PAGES = ("auto", "all", "none")
 _FORMATS = ("csv", "xlsx", "jsonl", "markdown")
 _TABLES = ("answers", "documents", "requests")
@@ -94,6 +95,8 @@ def _check_values(settings: RunSettings) -> None:
         raise SettingsError(f"shard.index={settings.shard.index}: must be 0 to {settings.shard.count - 1}")
     if settings.pack.max_images < 1 or settings.task.max_output_tokens < 1:
         raise SettingsError("pack.max_images and task.max_output_tokens: must be at least 1")
+    if settings.raster.crop not in _CROPS:
+        raise SettingsError(f"raster.crop={settings.raster.crop}: must be one of {', '.join(_CROPS)}")
     _check_money(settings)
     if settings.task.max_output_tokens >= settings.model.context_tokens:
         raise SettingsError(
