@@ -37,11 +37,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--documents", type=int, default=200)
     parser.add_argument("--budgets", type=int, default=20)
+    parser.add_argument("--scans", type=float, default=0.06, help="share of the documents that need OCR")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for number in range(given.documents):
-            _write(root / "in" / f"{number % 7}" / f"{number:03}.pdf", random.Random(number))
+            _write(root / "in" / f"{number % 7}" / f"{number:03}.pdf", random.Random(number), given.scans)
         print(pilot(_settings(root, "pilot=20")))
         asked = len(pd.read_parquet(root / "out" / "requests"))
         execute(_settings(root))
@@ -50,7 +51,7 @@ def main() -> None:
         print(f"requests: {asked} by the pilot, {len(requests)} with the rest, "
               f"{len(pd.read_parquet(root / 'whole' / 'requests'))} without a pilot")  # fmt: skip
         _coverage(root, requests)
-        for count in (1, 3):
+        for count in (1, 3) if given.budgets else ():
             _budgets(root, requests, given.budgets, count)
 
 
@@ -61,18 +62,17 @@ def _settings(root: Path, *more: str, output: str = "out") -> RunSettings:
     )
 
 
-def _write(path: Path, rng: random.Random) -> None:
+def _write(path: Path, rng: random.Random, scans: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    is_scan, text = rng.random() < 0.06, rng.choice(_TEXTS)
+    is_scan, text = rng.random() < scans, rng.choice(_TEXTS)
     with pymupdf.open() as document:
         for _ in range(1 if is_scan else min(12, 1 + int(rng.lognormvariate(0.8, 0.8)))):
             page = document.new_page()
             page.insert_textbox(pymupdf.Rect(50, 50, 545, 792), text * rng.randint(3, 12))
-            if is_scan:
-                pixmap = page.get_pixmap(dpi=100)
-                page.clean_contents()
+            if is_scan:  # the same page as a picture
+                picture, area = page.get_pixmap(dpi=100), page.rect
                 document.delete_page(-1)
-                document.new_page().insert_image(page.rect, pixmap=pixmap)
+                document.new_page().insert_image(area, pixmap=picture)
         document.save(path)
 
 
