@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pipeline.engines.vllm import packed_images
+from pipeline.engines.vllm import fp8_products, packed_images
 
 
 @dataclass(slots=True)
@@ -23,13 +23,10 @@ class Choice:
     """plain: vLLM's dense mask. one: image by image. packed: as the pipeline does. mixed: images see each
     other, a wrong way, for the test of the test."""
     product: str = "cutlass"
-    """Large FP8 products. cutlass: vLLM's kernel. split: that one over 8,192 tokens at a time. torch: torch's
-    row-wise scaled product (cuBLASLt), with the same operands and scales."""
+    """Long FP8 products. cutlass: vLLM's kernel. torch: torch's, as the pipeline uses it."""
 
 
 CHOICE = Choice()
-_LARGE, _PART = 1024, 8192
-"""Tokens from which a product is large; tokens of a part."""
 
 
 def choose(worker: Any, images: str, product: str) -> None:
@@ -38,7 +35,6 @@ def choose(worker: Any, images: str, product: str) -> None:
 
     if not hasattr(pixtral, "docbatch_original"):
         pixtral.docbatch_original = pixtral.VisionTransformer.forward, pixtral.Attention.forward
-        _patch_products()
     encode, attend = pixtral.docbatch_original
     pixtral.VisionTransformer.forward, pixtral.Attention.forward = encode, attend
     if images == "packed" and (reason := packed_images.PackedImages.pack_images(worker)):
@@ -47,31 +43,18 @@ def choose(worker: Any, images: str, product: str) -> None:
         pixtral.VisionTransformer.forward = lambda self, given: tuple(encode(self, [one])[0] for one in given)
     if images == "mixed":
         pixtral.Attention.forward = lambda self, x, mask, freqs_cis: attend(self, x, None, freqs_cis)
+    _use_product(product)
     CHOICE.images, CHOICE.product = images, product
 
 
-def _patch_products() -> None:
-    from vllm.model_executor.kernels.linear.scaled_mm.cutlass import CutlassFP8ScaledMMLinearKernel as Kernel
+def _use_product(name: str) -> None:
+    from vllm import _custom_ops as operations
 
-    original = Kernel.apply_scaled_mm
-
-    def product(self: Any, *, A: Any, B: Any, As: Any, Bs: Any, **more: Any) -> torch.Tensor:
-        if CHOICE.product == "cutlass" or A.shape[0] < _LARGE or more["bias"] is not None:
-            return original(self, A=A, B=B, As=As, Bs=Bs, **more)
-        if CHOICE.product == "split":
-            shape = more.pop("output_shape")
-            parts = [
-                original(self, A=a, B=B, As=scale, Bs=Bs, output_shape=[a.shape[0], B.shape[1]], **more)
-                for a, scale in zip(A.split(_PART), As.split(_PART), strict=True)
-            ]
-            return torch.cat(parts).view(*shape)
-        columns = Bs.view(1, -1).expand(1, B.shape[1]).contiguous()
-        out = torch._scaled_mm(
-            A, B, scale_a=As, scale_b=columns, out_dtype=more["out_dtype"], use_fast_accum=True
-        )
-        return out.view(*more["output_shape"])
-
-    Kernel.apply_scaled_mm = product
+    fp8_products.install()
+    if not hasattr(operations, "docbatch_product"):
+        operations.docbatch_product = operations.cutlass_scaled_mm
+    ours = operations.docbatch_product
+    operations.cutlass_scaled_mm = ours if name == "torch" else ours.original
 
 
 def randomise(worker: Any) -> None:

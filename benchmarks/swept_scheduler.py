@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engines.vllm.encoder_room import EncoderRoom, full_steps
-from pipeline.engines.vllm.packed_images import PackedImages
 from pipeline.engines.vllm.scheduler import FullStepScheduler, largest_image
+from pipeline.engines.vllm.worker import WorkerAdditions
 
 
 class SweptScheduler(FullStepScheduler):
@@ -27,7 +27,7 @@ class SweptScheduler(FullStepScheduler):
         """Read so many tokens a step, with vLLM's room for images or the pipeline's."""
         image = largest_image(self.vllm_config)
         room = EncoderRoom(max(tokens, image), max(tokens, image))
-        if way == "product":
+        if way != "plain":
             room = full_steps(tokens, self.vllm_config.max_concurrent_batches, image)
         self.max_num_scheduled_tokens = tokens
         self.max_num_encoder_input_tokens = room.in_a_step
@@ -35,13 +35,18 @@ class SweptScheduler(FullStepScheduler):
         self.encoder_cache_manager.reset()
 
 
-class SweptWorker(PackedImages):
-    """Encodes images as vLLM does, or packed."""
+class SweptWorker(WorkerAdditions):
+    """Encodes images and multiplies as vLLM does, or as the pipeline does."""
 
     def encode_images(self, way: str) -> str | None:
+        from vllm import _custom_ops as operations
         from vllm.model_executor.models import pixtral
 
         if not hasattr(pixtral, "docbatch_own"):
             pixtral.docbatch_own = (pixtral.VisionTransformer.forward, pixtral.Attention.forward)
         pixtral.VisionTransformer.forward, pixtral.Attention.forward = pixtral.docbatch_own
-        return self.pack_images() if way == "product" else None
+        if not hasattr(operations, "docbatch_product"):
+            operations.docbatch_product = operations.cutlass_scaled_mm
+        ours = operations.docbatch_product
+        operations.cutlass_scaled_mm = ours if way == "product" else getattr(ours, "original", ours)
+        return self.pack_images() if way in ("product", "cutlass") else None

@@ -5,13 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from pipeline import objects, store
 from pipeline.command import logged_to
 from pipeline.compose import composed_from
+from pipeline.config import RunSettings
 from pipeline.errors import Interrupted, SettingsError
 from pipeline.records import Json, Summary
 
@@ -32,35 +35,38 @@ class Model(Protocol):
 class Run:
     """What a run has written. The tables are read when they are first asked for."""
 
-    output: Path
+    output: Path | str
+    """A folder, or a URL in object storage."""
     summary: Summary | None = None
     """The counts of the run that `answer` made; None of one that was loaded."""
 
     @functools.cached_property
     def answers(self) -> pd.DataFrame:
-        """One row per document (or page, or folder) and question; docs/tables.md has the columns."""
-        from pipeline.tables import frames
-
-        return frames.answers(self.output)
+        """One row per document (or page, or folder) and question; docs/columns.md has the columns."""
+        return self._frame("answers")
 
     @functools.cached_property
     def documents(self) -> pd.DataFrame:
         """One row per input file."""
-        from pipeline.tables import frames
-
-        return frames.documents(self.output)
+        return self._frame("documents")
 
     @functools.cached_property
     def requests(self) -> pd.DataFrame:
         """One row per model request, with the raw text of its reply."""
-        from pipeline.tables import frames
-
-        return frames.requests(self.output)
+        return self._frame("requests")
 
     @functools.cached_property
     def record(self) -> dict[str, Json]:
         """What run.json says: state, settings, versions, counts, dates."""
-        return dict(json.loads((self.output / "run.json").read_text(encoding="utf-8")))
+        with store.opened(str(self.output)) as folder:
+            store.fetch(folder / "run.json")
+            return dict(json.loads((folder / "run.json").read_text(encoding="utf-8")))
+
+    def _frame(self, table: str) -> pd.DataFrame:
+        from pipeline.tables import frames
+
+        with store.opened(str(self.output)) as folder:
+            return frames.TABLES[table](folder)
 
 
 def answer(
@@ -86,28 +92,51 @@ def answer(
     are rows. Raises SettingsError for what cannot be run, other PipelineErrors when the run cannot go on, and
     KeyboardInterrupt when it was interrupted; finished answers are kept in each case.
     """
+    default = "extract" if schema is not None else "qa" if question or questions is not None else None
+    given: dict[str, object] = {"input": str(input), "output": str(output), "task": task or default}
+    given |= {"model": model, "engine": engine, "task.question": question}
+    given["task.schema"] = None if schema is None else _as_schema(schema)
+    with store.opened(str(output)) as folder:
+        logs = _log_folder(folder)
+        given["task.questions"] = None if questions is None else _as_file(questions, logs)
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return _run(composed_from(chosen | dict(settings or {})), logs)
+
+
+def _run(settings: RunSettings, logs: Path) -> Run:
     from pipeline.run import execute
 
-    given: dict[str, object] = {"input": str(input), "output": str(output)}
-    default = "extract" if schema is not None else "qa" if question or questions is not None else None
-    given |= {"task": task or default, "model": model, "engine": engine}
-    logs = _log_folder(Path(output))
-    given["task.question"] = question
-    given["task.questions"] = None if questions is None else _as_file(questions, logs)
-    given["task.schema"] = None if schema is None else _as_schema(schema)
-    chosen = {name: value for name, value in given.items() if value is not None}
-    run_settings = composed_from(chosen | dict(settings or {}))
+    output = settings.output if objects.is_url(settings.output) else Path(settings.output)
     with logged_to(logs):
         try:
-            return Run(Path(run_settings.output), execute(run_settings))
+            return Run(output, execute(settings))
         except Interrupted as signalled:
             # What notebooks and scripts expect of Ctrl-C.
             raise KeyboardInterrupt(f"{signalled}: finished work is saved; call again to continue") from None
 
 
+def ask(
+    question: str,
+    *,
+    model: str | None = None,
+    engine: str | None = None,
+    settings: Mapping[str, object] | None = None,
+) -> str:
+    """Return the reply to one question without any document; as `docbatch ask` does, nothing is stored.
+
+    Raises SettingsError for what cannot be asked, and EngineLost when the engine gives no reply.
+    """
+    from pipeline.flow import single
+
+    with tempfile.TemporaryDirectory() as folder:
+        given: dict[str, object] = {"input": ".", "output": folder, "model": model, "engine": engine}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return single.ask(composed_from(chosen | dict(settings or {})), question)
+
+
 def load(output: str | Path) -> Run:
     """Return what runs have written to an output directory. Raises OutputError where there is nothing."""
-    run = Run(Path(output))
+    run = Run(str(output) if objects.is_url(str(output)) else Path(output))
     _ = run.answers  # a wrong path is said here, not where the table is first used
     return run
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from pipeline import store
 from pipeline.errors import Interrupted, PipelineError
 
 log = logging.getLogger("pipeline")
@@ -24,7 +25,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 def fail(error: Exception) -> NoReturn:
     """Print an error and exit 1: the one place that does."""
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {store.named(str(error))}", file=sys.stderr)
     sys.exit(EXIT_FAILED)
 
 
@@ -102,10 +103,20 @@ def log_to(folder: Path) -> None:
     log.setLevel(logging.DEBUG)
     # A log on a full disk must not add to the lines on stderr: what is wrong is said once, by the run.
     logging.raiseExceptions = False
+    log.handlers = [_file_handler(folder), _terminal()]
+
+
+def log_to_terminal() -> None:
+    """Log to stderr alone, for a command without a folder of its own."""
+    log.setLevel(logging.INFO)
+    log.handlers = [_terminal()]
+
+
+def _terminal() -> logging.Handler:
     terminal = logging.StreamHandler()
     terminal.setLevel(logging.INFO)
     terminal.setFormatter(_WithoutTrace())
-    log.handlers = [_file_handler(folder), terminal]
+    return terminal
 
 
 class _WithoutTrace(logging.Formatter):

@@ -25,15 +25,18 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from pipeline import objects
 from pipeline.config import (
     BudgetSettings,
     CostSettings,
     DiffSettings,
     EmbeddedSettings,
+    EvaluateSettings,
     ExportSettings,
     PageSettings,
     ReportSettings,
     RunSettings,
+    ServerSettings,
     VllmSettings,
 )
 from pipeline.errors import SettingsError
@@ -43,10 +46,12 @@ CONF = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.pa
 
 _FIRST_BYTES = 1 << 16
 """More than Hydra's record of a run takes, which is written before anything else."""
+_ENGINES = {"embedded": EmbeddedSettings, "vllm": VllmSettings, "server": ServerSettings}
 _LEAST_MEMORY_MB, _LEAST_FILES = 2048, 128
 _CROPS = ("none", "ink", "zoom")
 _PAGES = ("auto", "all", "none")
 _FORMATS = ("csv", "xlsx", "jsonl", "markdown")
+_METHODS = ("auto", "isotonic", "platt")
 _TABLES = ("answers", "documents", "requests")
 
 
@@ -57,7 +62,7 @@ def to_settings(config: DictConfig) -> RunSettings:
     return settings
 
 
-_Settings = TypeVar("_Settings", RunSettings, ReportSettings, DiffSettings, ExportSettings)
+_Settings = TypeVar("_Settings", RunSettings, ReportSettings, DiffSettings, ExportSettings, EvaluateSettings)
 
 
 def _typed(kind: type[_Settings], config: DictConfig) -> _Settings:
@@ -77,9 +82,11 @@ def _by_engine(config: DictConfig) -> DictConfig:
     given = config.copy()
     engine = {str(key): value for key, value in given.engine.items_ex(resolve=False)}
     own = {
-        name: {field.name: engine.pop(field.name) for field in fields(kind) if field.name in engine}
-        for name, kind in (("embedded", EmbeddedSettings), ("vllm", VllmSettings))
+        name: {field.name: engine[field.name] for field in fields(kind) if field.name in engine}
+        for name, kind in _ENGINES.items()
     }
+    # Afterwards: some settings are those of two engines.
+    engine = {name: value for name, value in engine.items() if not any(name in each for each in own.values())}
     # conf/ has the flat names alone, so the nested ones are new to the struct.
     OmegaConf.set_struct(given, False)
     given.engine = {**engine, **own}
@@ -98,14 +105,32 @@ def _check_values(settings: RunSettings) -> None:
     if settings.raster.crop not in _CROPS:
         raise SettingsError(f"raster.crop={settings.raster.crop}: must be one of {', '.join(_CROPS)}")
     _check_money(settings)
+    if settings.evaluate.min_score is not None and not 0 <= settings.evaluate.min_score <= 1:
+        raise SettingsError(f"evaluate.min_score={settings.evaluate.min_score:g}: must be 0 to 1")
+    if settings.evaluate.gold is not None and not Path(settings.evaluate.gold).is_file():
+        raise SettingsError(f"evaluate.gold={settings.evaluate.gold}: there is no such file; check the path")
     if settings.task.max_output_tokens >= settings.model.context_tokens:
         raise SettingsError(
             f"task.max_output_tokens: leaves no room in {settings.model.context_tokens} tokens"
         )
-    if not (Path(settings.input).exists() or re.search(r"[*?\[]", settings.input)):
+    if objects.is_url(settings.input):
+        _check_url("input", settings.input)
+    elif not (Path(settings.input).exists() or re.search(r"[*?\[]", settings.input)):
         raise SettingsError(f"input={settings.input}: there is no such file or folder; check the path")
     _check_limits()
-    _check_writable(Path(settings.output))
+    if objects.is_url(settings.output):
+        _check_url("output", settings.output)
+    else:
+        _check_writable(Path(settings.output))
+
+
+def _check_url(name: str, url: str) -> None:
+    """Raise SettingsError for a URL that names no bucket, or holds what must not be written down."""
+    try:
+        objects.parse(url)
+    except SettingsError as error:
+        raise SettingsError(f"{name}={error}") from None
+    objects.check_installed()
 
 
 def _check_money(settings: RunSettings) -> None:
@@ -180,18 +205,21 @@ def with_input(arguments: Sequence[str]) -> list[str]:
     return [f"input='{quoted}'", *others]
 
 
-def check_arguments(arguments: Sequence[str]) -> None:
-    """Compose the settings before Hydra makes any folder, so that a mistake costs one line."""
+def check_arguments(arguments: Sequence[str]) -> RunSettings | None:
+    """Compose the settings before Hydra makes any folder, so that a mistake costs one line.
+
+    None with options of Hydra's own, such as --multirun: Hydra explains what is wrong with those.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd")
     parser.add_argument("overrides", nargs="*")
     given, others = parser.parse_known_args(list(arguments))
-    if others:  # Hydra's own options, such as --multirun: Hydra explains what is wrong with them
-        return
+    if others:
+        return None
     overrides = [o for o in given.overrides if not o.startswith("hydra.") or o.startswith("hydra.searchpath")]
     if given.config_dir:
         overrides.append(f"hydra.searchpath=[file://{Path(given.config_dir).resolve()}]")
-    compose_settings(overrides)
+    return compose_settings(overrides)
 
 
 def compose_settings(overrides: Sequence[str]) -> RunSettings:
@@ -256,6 +284,19 @@ def compose_export(overrides: Sequence[str]) -> ExportSettings:
         raise SettingsError(f"format={settings.format}: must be one of {', '.join(_FORMATS)}")
     if not settings.tables or not set(settings.tables) <= set(_TABLES):
         raise SettingsError(f"tables={settings.tables}: must be among {', '.join(_TABLES)}")
+    return settings
+
+
+def compose_evaluate(overrides: Sequence[str]) -> EvaluateSettings:
+    """Compose the settings of an evaluation; raises SettingsError naming the override that is wrong."""
+    settings = _compose_as(EvaluateSettings, "evaluate", overrides)
+    wanted = [name for name in ("run", "vectors", "dataset") if getattr(settings, name) is not None]
+    if len(wanted) != 1:
+        raise SettingsError("run=, vectors=, dataset=: give one of them; --help explains each")
+    if settings.method not in _METHODS:
+        raise SettingsError(f"method={settings.method}: must be one of {', '.join(_METHODS)}")
+    if settings.dataset is not None and not (settings.files and settings.to):
+        raise SettingsError("dataset=: also needs files=PARQUET and to=FOLDER")
     return settings
 
 
@@ -328,4 +369,4 @@ def _one_line(error: Exception) -> str:
 
 def _full_key(error: OmegaConfBaseException) -> str:
     key = str(error.full_key) if isinstance(error.full_key, str) else "settings"
-    return re.sub(r"^engine\.(embedded|vllm)\.", "engine.", key)
+    return re.sub(r"^engine\.(embedded|vllm|server)\.", "engine.", key)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import sys
 
-from pipeline import usage
+from pipeline import store, usage
 from pipeline.command import errors_end_in_a_line
 from pipeline.compose import compose_diff
 
@@ -28,9 +28,10 @@ def main() -> None:
         settings = compose_diff(sys.argv[1:])
         from pipeline.viewing import changes
 
-        compared, page = changes.write(settings)
+        with store.opened(settings.old), store.opened(settings.new):
+            compared, page = changes.write(settings)
     print(changes.describe(compared))
-    print(page)
+    print(store.named(str(page)))
 
 
 if __name__ == "__main__":

@@ -16,9 +16,12 @@ COMMANDS = {
     "status": "how far a run, or the shards of a plan, are",
     "publish": "make the tables of what the shards of a plan have answered",
     "report": "write a page to look at, search and review",
+    "evaluate": "how good the answers are: scores against what is right, and what confidence is worth",
     "diff": "what changed between two runs",
     "export": "the answers as CSV, XLSX, JSON Lines or Markdown",
     "fetch": "download a model's weights, ahead of a run",
+    "ask": "ask the model one question, without any document",
+    "serve": "run a vLLM server for as long as runs with engine=server need it",
     "check": "tell whether a run would accept these settings",
 }
 

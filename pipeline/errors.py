@@ -4,6 +4,8 @@ PipelineError
 ├── SettingsError          the run cannot start: fix the command line (exit 1)
 ├── OutputError            the output cannot be used: locked, full, of another layout (exit 1)
 ├── OverBudget             nothing more may be spent (exit 75, finished work is saved)
+├── StorageError           object storage cannot be reached, or refuses (exit 1, finished work is saved)
+│   └── StorageRefused     one object may not be read: a row where it is an input
 ├── EngineLost             the engine is gone for good (exit 1, finished work is saved)
 ├── WorkersLost            no worker process lives (exit 1, finished work is saved)
 ├── ScratchError           page images cannot pass through their folder (exit 1, finished work is saved)
@@ -29,6 +31,14 @@ class OutputError(PipelineError):
 
 class OverBudget(PipelineError):
     """What is left would exceed the budget; the message says by how much."""
+
+
+class StorageError(PipelineError):
+    """Object storage cannot be reached, or refuses; the message says which place, why, and what to do."""
+
+
+class StorageRefused(StorageError):
+    """An object is not there, has changed, or may not be read or written by these credentials."""
 
 
 class EngineLost(PipelineError):

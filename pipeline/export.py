@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import sys
 
-from pipeline import usage
+from pipeline import store, usage
 from pipeline.command import errors_end_in_a_line
 from pipeline.compose import compose_export
 
@@ -32,8 +32,9 @@ def main() -> None:
         settings = compose_export(sys.argv[1:])
         from pipeline.viewing import formats
 
-        for file in formats.write(settings):
-            print(file)
+        with store.opened(settings.output), store.opened(settings.to or settings.output):
+            for file in formats.write(settings):
+                print(store.named(str(file)))
 
 
 if __name__ == "__main__":

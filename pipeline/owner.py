@@ -6,11 +6,15 @@ a job of another host by asking Slurm.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import json
 import os
+import shutil
 import socket
+import tempfile
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline import slurm
@@ -79,3 +83,19 @@ def _started(pid: int) -> int | None:
         return None
     # A zombie holds nothing any more: it waits for its parent to look.
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+_FILE = "owner.json"
+
+
+def private_folder(kind: str, parent: Path | None = None) -> Path:
+    """Make a folder that only this user can enter; those of its kind that dead processes left are deleted."""
+    parent = parent or Path(tempfile.gettempdir())
+    for other in parent.glob(f"docbatch-{kind}-*"):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            of_us = not other.is_symlink() and other.stat().st_uid == os.geteuid()
+            if of_us and is_alive(Owner(**json.loads((other / _FILE).read_text()))) is False:
+                shutil.rmtree(other)
+    folder = Path(tempfile.mkdtemp(prefix=f"docbatch-{kind}-", dir=parent))
+    (folder / _FILE).write_text(json.dumps(asdict(this_process())))
+    return folder

@@ -54,6 +54,10 @@ class Document:
     failure: Failure | None = None
     changed_ns: int = 0
     """When it was last changed, as it was hashed; 0 where that is not known."""
+    url: str = ""
+    """Where it is in object storage, of which `path` is a copy; empty for a file of this machine."""
+    copy: object = field(default=None, compare=False, repr=False)
+    """Keeps that copy as long as anything refers to the document."""
 
 
 class Box(NamedTuple):
@@ -306,6 +310,10 @@ class Answer:
     requests: int = 0
     finish_reason: str | None = None
     confidence: float | None = None
+    engine_confidence: float | None = None
+    """Before calibration."""
+    page_quality: str | None = None
+    """Of the pages that it rests on, the worst: `text`, `clean_scan` or `poor_scan`."""
     needs_review: bool = False
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -365,6 +373,10 @@ class Summary:
     """Counts of a run; inputs = ok + error, and cells = reused + answered + failed + not_asked."""
 
     inputs: int = 0
+    inputs_found: int = 0
+    """Known before any is opened; `inputs` counts them as they are met."""
+    inputs_done: int = 0
+    """Of these: nothing is left to ask about them in this run."""
     inputs_ok: int = 0
     inputs_error: int = 0
     ignored_files: int = 0

@@ -22,7 +22,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pipeline import usage
+from pipeline import store, usage
 from pipeline.command import errors_end_in_a_line
 from pipeline.compose import compose_report
 
@@ -34,9 +34,10 @@ def main() -> None:
         settings = compose_report(sys.argv[1:])
         from pipeline.viewing import finished, marks, report
 
-        if settings.marks:
-            print(marks.merge(finished.load(Path(settings.output)), Path(settings.marks)))
-        print(report.write(settings))
+        with store.opened(settings.output) as output:
+            if settings.marks:
+                print(marks.merge(finished.load(output), Path(settings.marks)))
+            print(store.named(str(report.write(settings))))
 
 
 if __name__ == "__main__":

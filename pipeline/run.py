@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pipeline import usage
+from pipeline import store, usage
 from pipeline.command import (
     EXIT_INTERRUPTED,
     errors_end_in_a_line,
@@ -36,9 +37,13 @@ def execute(settings: RunSettings, find: Callable[[], Inputs] | None = None) -> 
     `find` gives some of the inputs; what is known of the others then stays as it is.
     """
     from pipeline.asking.windows import windows
+    from pipeline.evaluating.installed import gate_of
     from pipeline.flow import session
 
-    with signals_raise(), session.opened(settings, find or (lambda: inputs(settings))) as run:
+    with (
+        signals_raise(),
+        session.opened(settings, find or (lambda: inputs(settings)), gate_of(settings)) as run,
+    ):
         try:
             run.record("running")
             for chunks in run.passes():
@@ -96,10 +101,14 @@ def main() -> None:
     with errors_end_in_a_line():
         sys.argv[1:] = with_input(sys.argv[1:])
     # Hydra makes its output folder first and shows a trace for mistakes: checked before, one line is enough.
+    settings = None
     if not set(sys.argv[1:]) & {"--hydra-help", "--cfg", "-c", "--info", "-i"}:
         with errors_end_in_a_line():
-            check_arguments(sys.argv[1:])
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_run)()
+            settings = check_arguments(sys.argv[1:])
+    with store.opened(settings.output if settings else ".") as output:
+        if settings and str(output) != str(Path(settings.output)):  # a folder that stands for object storage
+            sys.argv.append(f"hydra.run.dir={output}/logs/{dt.datetime.now():%Y-%m-%dT%H-%M-%S}")
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_run)()
 
 
 def _run(config: DictConfig) -> None:

@@ -1,8 +1,9 @@
-"""Whole files on disk: everything that has to outlive this process is written, moved and removed here.
+"""Whole files: everything that has to outlive this process is written, moved and removed here.
 
 A file is written beside its place, forced to the disk, and renamed, so that it is there whole or not at all,
 whatever happens in between. What this module does to the file system, it does through `disk`: tests put one
-in its place that fails, or kills the process, at any operation.
+in its place that fails, or kills the process, at any operation. Of an output in object storage, what happens
+in the folder that stands for it happens there too, before the call returns (`mirror.py`).
 """
 
 from __future__ import annotations
@@ -11,16 +12,21 @@ import contextlib
 import errno
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from pipeline import mirror, objects
 from pipeline.errors import OutputError
+from pipeline.mirror import folder as folder
+from pipeline.mirror import named as named
+from pipeline.mirror import opened as opened
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # part of Python from 3.12 on
 
 _BUFFER_BYTES = 1 << 20
+_ASIDE = ".aside"
 
 
 class Disk:
@@ -73,7 +79,7 @@ disk = Disk()
 def aside(target: Path) -> Path:
     """Return where a file is written before it takes its place."""
     # Readers of a folder of Parquet files skip names that start with _, such as a killed run leaves.
-    return target.with_name(f"_{target.name}.aside")
+    return target.with_name(f"_{target.name}{_ASIDE}")
 
 
 @contextlib.contextmanager
@@ -98,6 +104,7 @@ def settle(written: Path, target: Path) -> None:
     """Let a file or folder that is on the disk take its place, for good when this returns."""
     disk.rename(written, target)
     sync_folder(target.parent)
+    _send(target)
 
 
 def write_text(target: Path, text: str, by: str = "") -> None:
@@ -106,10 +113,13 @@ def write_text(target: Path, text: str, by: str = "") -> None:
     with writing(written) as file:
         file.write(text.encode("utf-8", "backslashreplace"))  # names may hold bytes that are no text
     disk.rename(written, target)
+    _send(target)
 
 
 def write_first(target: Path, text: str, by: str) -> None:
     """Write a file unless there is one: of many that do so at the same moment, the first decides."""
+    if (stored := mirror.of(target)) is not None:
+        text = stored.first(target, text)
     written = aside(target.with_name(f"{target.name}.{by}"))
     with writing(written) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
@@ -141,13 +151,81 @@ def sync_folder(path: Path) -> None:
 
 def remove(path: Path) -> None:
     """Remove a file or a folder with all that is in it; what is gone already is no error."""
+    stored, was_folder = mirror.of(path), path.is_dir()
+    _remove(path)
+    if stored is not None and not path.name.endswith(_ASIDE):
+        stored.delete(path, was_folder)
+
+
+def _remove(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if path.is_symlink() or not path.is_dir():
             disk.unlink(path)
             return
         for inner in list(path.iterdir()):
-            remove(inner)
+            _remove(inner)
         disk.rmdir(path)
+
+
+# ---- what is in object storage ----
+
+
+def fetch(path: Path, only: Callable[[str], bool] = lambda name: True) -> None:
+    """Have a file, or what lies below a folder, here: as far as `only` wants names below the output.
+
+    What is on a disk of this machine is here anyway.
+    """
+    if (stored := mirror.of(path)) is not None:
+        stored.fetch(path, only)
+
+
+def names(folder: Path) -> list[str]:
+    """List the names of the files in a folder, whether they are here or not."""
+    if (stored := mirror.of(folder)) is not None:
+        return stored.names(folder)
+    return sorted(path.name for path in folder.glob("*"))
+
+
+def lasting_name(location: str) -> str:
+    """Return what an output is called, wherever it is named from and whatever folder stands for it now."""
+    return location if objects.is_url(location) else str(Path(location).resolve())
+
+
+def send_all(folder: Path) -> None:
+    """Make what lies below a folder last, where it was written by other means than those above."""
+    if (stored := mirror.of(folder)) is not None:
+        stored.send_all(folder)
+
+
+def read_shared(path: Path) -> tuple[str, str | None] | None:
+    """Return what a file that others write says now, and by what to claim it; None when there is none."""
+    if (stored := mirror.of(path)) is not None:
+        return stored.read(path)
+    try:
+        return path.read_text(encoding="utf-8"), None
+    except FileNotFoundError:
+        return None
+
+
+def claim(path: Path, text: str, tag: str | None, by: str) -> bool:
+    """Write a file that others write too; False where another was quicker, as far as that can be known."""
+    if (stored := mirror.of(path)) is not None:
+        return stored.claim(path, text, tag)
+    write_text(path, text, by)
+    return True
+
+
+def let_go(path: Path, tag: str | None) -> None:
+    """Give up a file that was claimed, known by this tag."""
+    if (stored := mirror.of(path)) is not None:
+        stored.let_go(path, tag)
+    else:
+        remove(path)
+
+
+def _send(path: Path) -> None:
+    if (stored := mirror.of(path)) is not None:
+        stored.send(path)
 
 
 @contextlib.contextmanager

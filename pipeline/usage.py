@@ -25,7 +25,7 @@ _GROUPS = {
     "pack": "default",
     "sink": "parquet",
 }
-_NESTED = ("shard", "cost", "budget")
+_NESTED = ("shard", "cost", "budget", "evaluate")
 """Settings outside of any group that have settings below them."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,9 +51,7 @@ def test_help_says_what_every_setting_means() -> None:
     settings = [*usage.main_settings(), *(s for group in usage.settings_of_groups().values() for s in group)]
     assert not [setting.name for setting in settings if not setting.meaning]
     shown = {setting.name for setting in settings}
-    nested = {
-        name.replace("engine.vllm.", "engine.").replace("engine.embedded.", "engine.") for name in EFFECTS
-    }
+    nested = {re.sub(r"^engine\.(vllm|embedded|server)\.", "engine.", name) for name in EFFECTS}
     assert nested == shown
 
 

@@ -10,20 +10,23 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pipeline"
 SPINE = {"records", "config", "errors"}
-GROUND = {"workers", "slurm", "owner", "store"}
+GROUND = {"workers", "slurm", "owner", "store", "mirror", "objects"}
 STAGES = {"reading", "asking", "engines", "answering", "tables"}
 MAY_IMPORT: dict[str, set[str]] = {
     **{module: SPINE for module in SPINE},
     **{module: SPINE for module in GROUND},
     "owner": SPINE | {"slurm"},
+    "mirror": SPINE | {"objects", "owner"},
+    "store": SPINE | {"objects", "mirror"},
     **{
         stage: SPINE | GROUND for stage in STAGES
     },  # nothing of each other: the flow hands over what they need
     "flow": SPINE | GROUND | STAGES,
-    "sharding": SPINE | GROUND | STAGES | {"flow"},
+    "sharding": SPINE | GROUND | STAGES | {"flow", "evaluating"},
     "viewing": SPINE | GROUND | STAGES,
-    "command": SPINE,
-    "compose": SPINE | {"engines"},
+    "evaluating": SPINE | GROUND | STAGES | {"viewing"},
+    "command": SPINE | {"store"},
+    "compose": SPINE | {"engines", "objects"},
     "usage": SPINE | {"compose"},
 }
 COMMANDS = {
@@ -33,9 +36,12 @@ COMMANDS = {
     "publish",
     "report",
     "diff",
+    "evaluate",
     "export",
     "check",
     "fetch",
+    "serve",
+    "ask",
     "api",
     "docbatch",
 }
@@ -48,17 +54,27 @@ HOMES = {
     "pillow_heif": {"reading.images"},
     "pymupdf4llm": {"engines.embedded"},
     "mistral_common": {"asking.tokens"},
-    "pyarrow": {"tables", "sharding.shards"},
+    "pyarrow": {"tables", "sharding.shards", "evaluating.datasets"},
     "rapidocr": {"engines.embedded"},
+    "rapidfuzz": {"evaluating.metrics"},
+    "jiwer": {"evaluating.metrics"},
+    "anls_star": {"evaluating.metrics"},
+    "sklearn": {"evaluating.calibrate"},
+    "matplotlib": {"evaluating.plots"},
     "hydra": {"compose", "run"},
     "omegaconf": {"compose", "run"},
     "pebble": {"workers", "reading.raster"},
     "tqdm": {"flow.progress"},
     "vllm": {"engines.vllm"},
+    "openai": {"engines.server"},
     "torch": {"engines.vllm"},
     "xgrammar": {"engines.vllm"},
     "py3langid": {"reading.language"},
     "xlsxwriter": {"viewing.formats"},
+    "boto3": {"objects"},
+    "botocore": {"objects"},
+    "openpyxl": {"asking.workbook"},
+    "charset_normalizer": {"asking.question_file"},
     "huggingface_hub": {"engines.vllm", "fetch"},
 }
 
@@ -116,6 +132,18 @@ def test_each_heavy_library_has_one_home(library: str) -> None:
 
 
 def test_asking_for_help_loads_nothing_heavy() -> None:
-    heavy = {"pymupdf", "mistral_common", "pyarrow", "pandas", "numpy", "rapidocr", "vllm", "bm25s", "torch"}
+    heavy = {
+        "pymupdf",
+        "mistral_common",
+        "pyarrow",
+        "pandas",
+        "numpy",
+        "rapidocr",
+        "vllm",
+        "bm25s",
+        "torch",
+        "sklearn",
+        "matplotlib",
+    }
     for name in ("run", "command", "compose", "config", "errors", "usage", "docbatch"):
         assert not {i.split(".")[0] for i in imports(modules()[name], at_import=True)} & heavy

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pipeline.asking.plain import one_line
 from pipeline.records import clean_text
 
-_SEPARATORS = ",;\t"
+_SEPARATORS = ",;\t|"
 _MOST_COLUMNS = 1000
 
 

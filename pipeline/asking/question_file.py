@@ -1,7 +1,8 @@
-"""Read a file of questions: rows of texts by column, from CSV, YAML, JSON or Parquet."""
+"""Read a file of questions: rows of texts by column, from CSV, XLSX, YAML, JSON or Parquet."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import logging
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from pipeline.asking import csv_text
+from pipeline.asking import csv_text, workbook
 from pipeline.asking.plain import once, one_line
 from pipeline.records import clean_text
 
@@ -24,8 +25,12 @@ _BOMS = (
     (b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"),
     (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"),
 )  # fmt: skip
+_STRUCTURED = ("answers", "pages", "boxes", "fields", "about")
+"""Columns of golden sets that may hold lists and objects: they are read as JSON."""
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
-_SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+_OTHER_SPREADSHEETS = (".xls", ".xlsb", ".ods", ".numbers")
+_MOSTLY_ASCII = 0.2
+"""Share of bytes beyond ASCII under which a text is taken for one in Latin letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +47,16 @@ def read(path: Path, wanted: Collection[str], known: Callable[[str], bool]) -> T
     Raises OSError, or ValueError with the reason, for what is no such file.
     """
     ending = path.suffix.lower()
-    if ending in _SPREADSHEETS:
-        raise ValueError(f"{ending} is not read: save it as CSV or Parquet")
+    if ending in _OTHER_SPREADSHEETS:
+        raise ValueError(f"{ending} is not read: save it as XLSX or CSV")
     if not path.is_file():
         raise ValueError("there is no such file")
     if path.stat().st_size > _MOST_BYTES:
         raise ValueError(f"is larger than {_MOST_BYTES >> 20} MiB")
     if ending in (".parquet", ".pq"):
         return _of_objects(_read_parquet(path), wanted)
+    if ending in (".xlsx", ".xlsm"):
+        return _of_workbook(path, wanted)
     text = _decode(path)
     if ending in (".yaml", ".yml"):
         return _of_objects(_listed(_read_yaml(text)), wanted)
@@ -70,14 +77,48 @@ def _decode(path: Path) -> str:
     except UnicodeDecodeError as error:
         if encoding != "utf-8":
             raise ValueError(f"is not the {encoding} that its first bytes announce") from error
-        # What Excel writes on Windows when nobody chooses UTF-8.
-        text = data.decode("cp1252", "replace")
-        if "\ufffd" in text or _CONTROL.search(text):
+        text, found = _guess(data)
+        if _CONTROL.search(text):
             raise ValueError("is not text: save it as CSV in UTF-8") from error
-        log.warning("task.questions=%s: is not UTF-8, read as Windows-1252; save it as UTF-8", one_line(path))
+        log.warning("task.questions=%s: is not UTF-8, read as %s; save it as UTF-8", one_line(path), found)
     if "\0" in text:
         raise ValueError("holds NUL characters: save it as CSV in UTF-8")
     return text
+
+
+def _guess(data: bytes) -> tuple[str, str]:
+    """Return a text that is not UTF-8, and the name of the encoding it is read in."""
+    # What Excel writes on Windows when nobody chooses UTF-8. Of other scripts most bytes are not ASCII.
+    if sum(byte > 127 for byte in data) <= _MOSTLY_ASCII * len(data):
+        with contextlib.suppress(UnicodeDecodeError):
+            return data.decode("cp1252"), "Windows-1252"
+    import charset_normalizer
+
+    best = charset_normalizer.from_bytes(data).best()
+    if best is None:
+        raise ValueError("is not text: save it as CSV in UTF-8")
+    return str(best), best.encoding
+
+
+# ---- workbooks ----
+
+
+def _of_workbook(path: Path, wanted: Collection[str]) -> Table:
+    """Return the rows of all sheets that have questions, one sheet after the other."""
+    sheets, others = workbook.read(path, lambda names: "question" in map(csv_text.tidy, names))
+    if others:
+        log.info("task.questions=%s: the sheets %s are not used", one_line(path), one_line(", ".join(others)))
+    columns: dict[str, None] = {}
+    rows: list[Row] = []
+    for sheet in sheets:
+        header = csv_text.header(sheet.names)
+        columns.update(dict.fromkeys(header))
+        for cells in sheet.rows:
+            values = {
+                n: _text(v, len(rows) + 1, n) for n, v in zip(header, cells, strict=True) if n in wanted
+            }
+            rows.append({name: text for name, text in values.items() if text is not None})
+    return Table(tuple(columns), rows)
 
 
 # ---- YAML, JSON, Parquet ----
@@ -160,6 +201,9 @@ def _text(value: object, row: int, name: str) -> str | None:
     if isinstance(value, numbers.Real):
         number = float(value)
         return str(int(number)) if number.is_integer() and abs(number) < 1e15 else str(value)
-    if isinstance(value, dt.date | Decimal):
+    if isinstance(value, dt.date | dt.time | dt.timedelta | Decimal):
         return str(value)
+    if name in _STRUCTURED:
+        # Parquet gives lists as arrays.
+        return json.dumps(getattr(value, "tolist", lambda: value)(), ensure_ascii=False, default=str)
     raise ValueError(f"row {row}: its {name} is not a text")

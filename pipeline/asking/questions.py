@@ -40,8 +40,8 @@ def questions(settings: TaskSettings) -> list[Question]:
     if settings.questions is None:
         if not (text := clean_text(settings.question or "").strip()):
             raise SettingsError(
-                f"task={settings.name}: needs questions; give task.questions=FILE (CSV, YAML, JSON or "
-                "Parquet with the column question) or task.question='…'"
+                f"task={settings.name}: needs questions; give task.questions=FILE (CSV, XLSX, YAML, "
+                "JSON or Parquet with the column question) or task.question='…'"
             )
         return [Question(question_id=settings.name, text=text)]
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline import workers
 from pipeline.config import EngineSettings, ModelSettings
-from pipeline.engines.base import Engine, EngineContext
+from pipeline.engines.base import Engine, EngineContext, Served
 from pipeline.engines.embedded import limits
 from pipeline.engines.embedded.speed import EmbeddedSpeed
 from pipeline.engines.speed import Speed
@@ -15,8 +15,8 @@ from pipeline.engines.vllm import placing, preflight
 from pipeline.errors import SettingsError
 from pipeline.records import Json
 
-ENGINES = ("auto", "vllm", "embedded")
-REPLIES = {"vllm": 1, "embedded": 3}
+ENGINES = ("auto", "vllm", "server", "embedded")
+REPLIES = {"vllm": 1, "server": 1, "embedded": 4}
 """Of each engine: raised when its code gives other replies to the same requests."""
 
 
@@ -50,6 +50,8 @@ def speed(name: str, engine: EngineSettings, model: ModelSettings) -> Speed:
 
 def layout(name: str, engine: EngineSettings, model: ModelSettings) -> str:
     """Say which GPUs share a copy of the model, and why, in words for the user."""
+    if name == "server":
+        return "those of the servers, which are not known here: taken to be what engine.vllm says"
     return (
         placing.explain(engine.vllm, model) if name == "vllm" else "no GPU: answers come from the text itself"
     )
@@ -65,12 +67,25 @@ def is_unsure_of(name: str, envelope: Mapping[str, Json] | None) -> bool:
     return name == "embedded" and limits.is_unsure_of(envelope)
 
 
+def served(name: str, engine: EngineSettings, remembered: Served | None) -> Served | None:
+    """Return what the servers of a run serve, as they say now or said the last time; None without any."""
+    if name != "server":
+        return None
+    from pipeline.engines.server import introduction
+
+    return introduction.served(engine.server, remembered)
+
+
 def build(name: str, settings: EngineSettings, context: EngineContext) -> Engine:
     """Build the engine of that name; its heavy imports happen here."""
     if name == "vllm":
         from pipeline.engines.vllm.engine import VllmEngine
 
         return VllmEngine(settings.vllm, context)
+    if name == "server":
+        from pipeline.engines.server.engine import ServerEngine
+
+        return ServerEngine(settings.server, context)
     from pipeline.engines.embedded.engine import EmbeddedEngine
 
     return EmbeddedEngine(settings.embedded, context)

@@ -11,17 +11,30 @@ import time
 import uuid
 
 from pipeline.config import ModelSettings, RunSettings
+from pipeline.engines.base import Served
 from pipeline.flow.meter import Rate
 from pipeline.records import FREE, Charge, Summary
 from pipeline.tables.run_record import Attempt, RunRecord
 
-_PACKAGES = ("docbatch", "vllm", "torch", "pymupdf", "mistral_common", "pyarrow", "pillow", "rapidocr")
+_PACKAGES = (
+    "docbatch",
+    "vllm",
+    "torch",
+    "pymupdf",
+    "mistral_common",
+    "pyarrow",
+    "pillow",
+    "rapidocr",
+    "openai",
+)
 
 
 class Account:
     """What stays the same from the beginning of a run to its end, and its counts."""
 
-    def __init__(self, settings: RunSettings, engine: str, model: str, settings_hash: str) -> None:
+    def __init__(
+        self, settings: RunSettings, engine: str, model: str, settings_hash: str, served: Served | None = None
+    ) -> None:
         """`engine` and `model` are the columns of that name: who answers, and whose words they are."""
         self.run_id = uuid.uuid4().hex
         self.begun = dt.datetime.now(dt.UTC)
@@ -34,6 +47,8 @@ class Account:
         self.reserved = FREE
         """What is under way is expected to cost."""
         self._versions = {"python": sys.version.split()[0], **{name: _version(name) for name in _PACKAGES}}
+        if served is not None:
+            self._versions |= {"served_model": served.model, "server": served.version}
 
     def continue_from(self, before: RunRecord | None, plan_id: str | None, rate: Rate) -> None:
         """Take over what the runs have spent that this one continues: of its plan, or unfinished."""

@@ -30,6 +30,7 @@ class Progress:
         """`documents`: how many there are in all."""
         self.summary = summary
         self._total, self._settled = documents, 0
+        summary.inputs_found = documents
         self._begun = self._shown = time.monotonic()
         self._bar: tqdm[NoReturn] | None = None
 
@@ -89,6 +90,7 @@ class Progress:
         # A document whose questions came in several subjects may be counted twice, the total never passed.
         documents = min(documents, self._total - self._settled)
         self._settled += documents
+        self.summary.inputs_done = self._settled
         if self._bar is not None:
             self._bar.update(documents)
         self._show()

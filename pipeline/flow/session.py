@@ -11,13 +11,15 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline import store
+from pipeline.answering import calibration
 from pipeline.answering.reduce import Reducer
 from pipeline.asking import largest, prompt, questions, schema, tokens
 from pipeline.asking.selection import Selection
 from pipeline.asking.writer import Writer
 from pipeline.config import ModelSettings, RunSettings
 from pipeline.engines import choose
-from pipeline.engines.base import EngineContext
+from pipeline.engines.base import EngineContext, Served
 from pipeline.engines.speed import Speed
 from pipeline.errors import Interrupted, OutputError, OverBudget, PipelineError, SettingsError
 from pipeline.flow import expected, identity
@@ -159,7 +161,7 @@ class Session:
 
 def find_inputs(settings: RunSettings, balance: source.Balance) -> Inputs:
     """Find the inputs that the settings name. Raises SettingsError when there is none."""
-    found = source.find(settings.input, settings.source, settings.shard, balance)
+    found = source.find(settings.input, settings.source, settings.shard, balance, settings.raster.scratch)
     return Inputs(found.documents, found.all_sources, len(found.sources), Counter(found.ignored_by_ending))
 
 
@@ -178,6 +180,9 @@ class Decided:
     """With no more context than the largest request of the task takes."""
     system_prompt_template: str
     identity: identity.Identity
+    calibration: calibration.Calibration | None
+    served: Served | None
+    """What the servers of the run serve, where they are its engine."""
 
 
 def decide(settings: RunSettings) -> Decided:
@@ -189,7 +194,8 @@ def decide(settings: RunSettings) -> Decided:
     model = largest.model_for(settings, asked, envelope, template)
     engine, reason = choose.choose(settings.engine, model)
     log.info("engine=%s: %s", engine, reason)
-    known_as = identity.of(settings, engine, envelope, template)
+    told = layout.Layout(Path(settings.output), settings.shard).served()
+    served = choose.served(engine, settings.engine, Served(*told) if told else None)
     return Decided(
         questions=len(asked),
         selection=selection,
@@ -198,35 +204,60 @@ def decide(settings: RunSettings) -> Decided:
         engine=engine,
         model=model,
         system_prompt_template=template,
-        identity=known_as,
+        identity=identity.of(settings, engine, envelope, template, served),
+        calibration=_calibration(settings.engine.calibration, engine),
+        served=served,
     )
 
 
+def _calibration(file: str | None, engine: str) -> calibration.Calibration | None:
+    """Return what confidence is worth. Raises SettingsError for another engine's, which says nothing here."""
+    if file is None:
+        return None
+    found = calibration.read(file)
+    if found.engine != engine:
+        raise SettingsError(
+            f"engine.calibration={file}: was fitted on answers of engine={found.engine}, not of {engine};"
+            " fit one on answers of this engine"
+        )
+    return found
+
+
 @contextlib.contextmanager
-def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Session]:
-    """Open all that a run needs, in the order of the flow; raises before any work when it cannot be done."""
+def opened(
+    settings: RunSettings, find: Callable[[], Inputs], gate: Callable[[Path, Path, str], None] | None = None
+) -> Iterator[Session]:
+    """Open all that a run needs, in the order of the flow; raises before any work when it cannot be done.
+
+    `gate` is asked whether files of answers and documents may be published.
+    """
     # All that can be wrong with the settings or the input is found before anything is opened or written.
     decided = decide(settings)
     inputs = find()
     _check_plan(settings, inputs, decided.identity)
     unmatched = _check_questions(settings, decided, inputs)
     model = choose.identity(decided.engine, settings.model)
-    account = Account(settings, decided.engine, model, decided.identity.settings_hash)
+    account = Account(settings, decided.engine, model, decided.identity.settings_hash, decided.served)
     account.summary.questions_unmatched = unmatched
     speed = choose.speed(decided.engine, settings.engine, decided.model)
     meter = Meter(rate(speed, settings.cost), account.summary)
     with ExitStack() as stack:
-        tables = stack.enter_context(_tables(settings, decided, account, meter))
+        tables = stack.enter_context(_tables(settings, decided, account, meter, gate))
         # Today's date in the system prompt would change at midnight, and with it every prompt's cache.
         prompt_date = tables.layout.first_date(account.begun.date())
         system_prompt = prompt.fill_system_prompt(
             decided.system_prompt_template, settings.model.name, prompt_date
         )
-        writer = Writer(settings.task, decided.envelope, tokens.TokenCounter(settings.model, system_prompt))
+        if decided.served is not None:
+            tables.layout.remember_served(decided.served.model, decided.served.version)
+        counter = tokens.TokenCounter(settings.model, system_prompt)
+        writer = Writer(settings.task, decided.envelope, counter)
         rasterizer = stack.enter_context(_rasterizer(settings, account.run_id))
         progress = stack.enter_context(Progress(account.summary, inputs.count))
         ledger = Ledger(language.detect_language)
-        context = _engine_context(settings, decided, system_prompt, rasterizer.scratch, account.begun)
+        context = _engine_context(
+            settings, decided, system_prompt, counter, rasterizer.scratch, account.begun
+        )
         engine = stack.enter_context(
             EngineOnDemand(lambda: choose.build(decided.engine, settings.engine, context), meter.add_loading)
         )
@@ -294,17 +325,27 @@ def opened(settings: RunSettings, find: Callable[[], Inputs]) -> Iterator[Sessio
 
 
 def _tables(
-    settings: RunSettings, decided: Decided, account: Account, meter: Meter
+    settings: RunSettings,
+    decided: Decided,
+    account: Account,
+    meter: Meter,
+    gate: Callable[[Path, Path, str], None] | None,
 ) -> AbstractContextManager[sink.Tables]:
     settings_hash = decided.identity.settings_hash
     stamp = Stamp(account.model, account.engine, settings.task.name, account.run_id, settings_hash)
     return sink.opened(
-        Path(settings.output), settings.shard, settings.sink, stamp, decided.field_kinds, meter.charge
+        store.folder(settings.output),
+        settings.shard,
+        settings.sink,
+        stamp,
+        decided.field_kinds,
+        meter.charge,
+        gate,
     )
 
 
 def _rasterizer(settings: RunSettings, run_id: str) -> raster.Rasterizer:
-    place = fingerprint(Path(settings.output).resolve(), layout.shard_name(settings.shard))
+    place = fingerprint(store.lasting_name(settings.output), layout.shard_name(settings.shard))
     folder = scratch.choose(settings.raster.scratch, f"docbatch-{place}-{run_id[:8]}")
     geometry = draw.Geometry(settings.model.image_max_px, settings.model.image_patch_px, settings.raster.crop)
     return raster.Rasterizer(
@@ -317,7 +358,12 @@ def _has_budget(settings: RunSettings) -> bool:
 
 
 def _engine_context(
-    settings: RunSettings, decided: Decided, system_prompt: str, scratch_folder: Path, begun: dt.datetime
+    settings: RunSettings,
+    decided: Decided,
+    system_prompt: str,
+    counter: tokens.TokenCounter,
+    scratch_folder: Path,
+    begun: dt.datetime,
 ) -> EngineContext:
     shard = f"-{layout.shard_name(settings.shard)}" if settings.shard.count > 1 else ""
     return EngineContext(
@@ -326,9 +372,11 @@ def _engine_context(
         system_prompt=system_prompt,
         max_output_tokens=settings.task.max_output_tokens,
         scratch=scratch_folder,
-        log=Path(settings.output) / "logs" / f"engine-{begun:%Y-%m-%dT%H-%M-%S}{shard}-{{}}.log",
+        log=store.folder(settings.output) / "logs" / f"engine-{begun:%Y-%m-%dT%H-%M-%S}{shard}-{{}}.log",
         adapt_tokenizer=tokens.skip_pixels,
         detect_language=language.detect_language,
+        count_tokens=counter.request,
+        served=decided.served,
     )
 
 
@@ -344,6 +392,7 @@ def _reducer(settings: RunSettings, decided: Decided, writer: Writer) -> Reducer
         repair_attempts=0 if decided.engine == "embedded" else settings.engine.repair_attempts,
         field_kinds=decided.field_kinds,
         checks_parts=decided.engine != "embedded",
+        calibration=decided.calibration,
         review_all=choose.is_unsure_of(decided.engine, decided.envelope),
     )
 

@@ -77,12 +77,16 @@ def open_file(path: Path) -> IO[bytes]:
 def recognise(path: Path) -> str | None:
     """Return the kind that the content shows: one of `READABLE` or `REMEDIES`, or None for any other file."""
     with open_file(path) as file:
-        head = file.read(HEAD_BYTES)
-        ending = path.suffix.lower()
-        if head.startswith(b"PK\x03\x04"):
-            return recognise_zip(file, head, ending)
-        if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
-            return recognise_ole(file, head)
+        return recognise_opened(file, path.suffix.lower())
+
+
+def recognise_opened(file: IO[bytes], ending: str) -> str | None:
+    """Return the same of an open file, whose name has this ending."""
+    head = file.read(HEAD_BYTES)
+    if head.startswith(b"PK\x03\x04"):
+        return recognise_zip(file, head, ending)
+    if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
+        return recognise_ole(file, head)
     return _recognise_head(head, ending)
 
 

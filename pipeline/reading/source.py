@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import hashlib
 import logging
@@ -9,11 +10,14 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline import objects
 from pipeline.config import ShardSettings, SourceSettings
-from pipeline.errors import SettingsError
+from pipeline.errors import SettingsError, StorageError, StorageRefused
+from pipeline.reading import bucket
 from pipeline.reading.kinds import (
     HEAD_BYTES,
     READABLE,
@@ -22,8 +26,9 @@ from pipeline.reading.kinds import (
     open_file,
     packed_with,
     recognise,
+    recognise_opened,
 )
-from pipeline.reading.walk import Entry, look, reason, walk
+from pipeline.reading.walk import Entry, look, reason
 from pipeline.records import Document, Failure, matches
 
 log = logging.getLogger("pipeline")
@@ -58,16 +63,23 @@ class _Candidate(NamedTuple):
     failure: Failure | None = None
 
 
-def find(input_: str, settings: SourceSettings, shard: ShardSettings, balance: Balance) -> Found:
+def find(
+    input_: str,
+    settings: SourceSettings,
+    shard: ShardSettings,
+    balance: Balance,
+    scratch: str | None = None,
+) -> Found:
     """Find the documents of `input_` that belong to this shard, sorted by folder and name.
 
-    `input_` is a file, a folder or a glob. Shards are balanced by the size of files, all that is known before
+    `input_` is a file, a folder or a glob, or a URL of such in object storage, of which copies come to
+    `scratch` while they are worked on. Shards are balanced by the size of files, all that is known before
     a plan. Raises SettingsError when there is nothing to read.
     """
-    _, entries = walk(input_, settings)
+    entries = bucket.entries(input_, settings)
     wanted = [entry for entry in entries if _is_wanted(entry.source, settings)]
     _name_idle_patterns(entries, settings)
-    met = [(entry, _meet(entry)) for entry in wanted]
+    met = list(zip(wanted, _met(wanted), strict=True))
     candidates = [candidate for _, candidate in met if candidate]
     found = Found(iter(()), ignored=[entry.source for entry, candidate in met if candidate is None])
     found.all_sources = tuple(candidate.entry.source for candidate in candidates)
@@ -76,14 +88,35 @@ def find(input_: str, settings: SourceSettings, shard: ShardSettings, balance: B
         of = balance([candidate.entry.bytes + 1 for candidate in candidates], shard.count)
         candidates = [c for c, index in zip(candidates, of, strict=True) if index == shard.index]
     found.sources = tuple(candidate.entry.source for candidate in candidates)
-    found.documents = _documents(candidates)
+    found.documents = _documents(candidates, scratch)
     return found
 
 
-def listed(files: Iterable[tuple[Path, str]], settings: SourceSettings) -> Iterator[Document]:
-    """Yield the documents of (path, source) pairs that a plan lists, as they are now."""
-    for_now = (look(path, source, _root(path, source), settings.follow_links) for path, source in files)
-    return _documents(_meet(entry) or _Candidate(entry, "", _unrecognised(entry)) for entry in for_now)
+def listed(
+    files: Iterable[tuple[Path | str, str]], settings: SourceSettings, scratch: str | None = None
+) -> Iterator[Document]:
+    """Yield the documents of (path or URL, source) pairs that a plan lists, as they are now."""
+    for_now = (_look(location, source, settings) for location, source in files)
+    candidates = (_meet(entry) or _Candidate(entry, "", _unrecognised(entry)) for entry in for_now)
+    return _documents(candidates, scratch)
+
+
+def location(written: bytes) -> Path | str:
+    """Return the path or URL that a plan has written."""
+    text = os.fsdecode(written)
+    return text if objects.is_url(text) else Path(text)
+
+
+def _look(location: Path | str, source: str, settings: SourceSettings) -> Entry:
+    if isinstance(location, str):
+        return bucket.look(location, source)
+    return look(location, source, _root(location, source), settings.follow_links)
+
+
+def _met(entries: Sequence[Entry]) -> Iterator[_Candidate | None]:
+    """Yield what each file is; in object storage several are looked into at the same time."""
+    are_far = bool(entries) and entries[0].place is not None
+    return bucket.ahead(_meet, entries) if are_far else map(_meet, entries)
 
 
 def _root(path: Path, source: str) -> Path:
@@ -111,7 +144,11 @@ def _meet(entry: Entry) -> _Candidate | None:
         kind, problem = None, entry.problem
     else:
         try:
-            kind, problem = recognise(entry.path), ""
+            kind, problem = _recognise(entry), ""
+        except StorageRefused as error:
+            kind, problem = None, _refused(error)
+        except StorageError:  # is about all of them
+            raise
         except Exception as error:  # hostile files and file systems: what one raises costs its own row
             kind, problem = None, f"cannot be read ({reason(error)}); check the file and its permissions"
     if problem:
@@ -126,14 +163,30 @@ def _meet(entry: Entry) -> _Candidate | None:
     return _Candidate(entry, promised, _unrecognised(entry)) if promised else None
 
 
+def _recognise(entry: Entry) -> str | None:
+    if entry.place is None:
+        return recognise(entry.path)
+    with bucket.open_entry(entry) as file:
+        return recognise_opened(file, entry.path.suffix.lower())
+
+
+def _refused(error: StorageRefused) -> str:
+    """Say what storage says, without the URL: tables name inputs by their sources."""
+    return str(error).partition(": ")[2] if str(error).startswith("s3://") else str(error)
+
+
 def _not_read(kind: str) -> str:
     return f"files of the kind {kind} are not read here; {REMEDIES[kind]}"
 
 
 def _unrecognised(entry: Entry) -> Failure:
     try:
-        with open_file(entry.path) as file:
+        with bucket.open_entry(entry) as file:
             head = file.read(HEAD_BYTES)
+    except StorageRefused as error:
+        return Failure("unreadable", f"{entry.source}: {_refused(error)}")
+    except StorageError:
+        raise
     except Exception as error:
         return Failure("unreadable", f"{entry.source}: cannot be read ({reason(error)}); check it")
     ending = entry.path.suffix
@@ -186,12 +239,48 @@ def _kinds() -> str:
 # ---- documents ----
 
 
-def _documents(candidates: Iterable[_Candidate]) -> Iterator[Document]:
+def _documents(candidates: Iterable[_Candidate], scratch: str | None) -> Iterator[Document]:
     first: dict[str, str] = {}
-    for candidate in candidates:
-        document, source = _document(candidate), candidate.entry.source
+    for document in _hashed(candidates, scratch):
+        source = document.source
         original = first.setdefault(document.document_id, source) if document.document_id else source
         yield document if original == source else replace(document, duplicate_of=original)
+
+
+def _hashed(candidates: Iterable[_Candidate], scratch: str | None) -> Iterator[Document]:
+    """Yield each candidate read through; of those in object storage a few are on their way here together."""
+    copies = bucket.Copies(scratch)
+    for are_far, some in groupby(candidates, lambda candidate: candidate.entry.place is not None):
+        if are_far:
+            yield from bucket.ahead(functools.partial(_brought, copies=copies), some)
+        else:
+            yield from map(_document, some)
+
+
+def _brought(candidate: _Candidate, copies: bucket.Copies) -> Document:
+    entry, kind, failure = candidate
+    document = Document(
+        source=entry.source,
+        path=entry.path,
+        kind=kind,
+        bytes=entry.bytes,
+        document_id="",
+        failure=failure,
+        url=str(entry.place),
+    )
+    if failure is not None and failure.code == "unreadable":
+        return document
+    try:
+        return _or_empty(copies.bring(entry, document))
+    except StorageRefused as error:
+        return replace(document, failure=Failure("unreadable", f"{entry.source}: {_refused(error)}"))
+
+
+def _or_empty(document: Document) -> Document:
+    if document.bytes == 0:
+        why = "the file has no bytes; fetch it again"
+        return replace(document, failure=Failure("empty", f"{document.source}: {why}"))
+    return document
 
 
 def _document(candidate: _Candidate) -> Document:
@@ -214,7 +303,4 @@ def _document(candidate: _Candidate) -> Document:
     except Exception as error:
         why = f"cannot be read ({reason(error)}); check the file and its permissions"
         return replace(document, failure=Failure("unreadable", f"{entry.source}: {why}"))
-    if document.bytes == 0:
-        why = "the file has no bytes; fetch it again"
-        return replace(document, failure=Failure("empty", f"{entry.source}: {why}"))
-    return document
+    return _or_empty(document)

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from pipeline.config import SourceSettings
 from pipeline.errors import SettingsError
+from pipeline.objects import Found, Place
 from pipeline.records import matches
 
-_OWN = frozenset({"_journal", "logs", "report", "diff", "export"})
+OWN_FOLDERS = frozenset({"_journal", "logs", "report", "diff", "export"})
 """Folders of an output that lies inside the input; the others hold tables, which are no documents."""
 
 
@@ -29,6 +30,15 @@ class Entry(NamedTuple):
     """Why it is not a file that may be read; empty for one that is."""
     is_folder: bool = False
     """It is a link to a folder."""
+    place: Place | None = None
+    """Where it is in object storage; None for a file of this machine."""
+    found: Found | None = None
+    """What a listing of object storage says of it."""
+
+    @property
+    def location(self) -> Path | str:
+        """The path, or the URL in object storage."""
+        return self.path if self.place is None else str(self.place)
 
 
 def walk(input_: str, settings: SourceSettings) -> tuple[Path, list[Entry]]:
@@ -106,7 +116,7 @@ class Walker:
             is_output = any(entry.name == "_journal" for entry in listed)
             for entry in listed:
                 path = Path(entry.path)
-                if entry.name.startswith((".", "~$")) or (is_output and entry.name in _OWN):
+                if entry.name.startswith((".", "~$")) or (is_output and entry.name in OWN_FOLDERS):
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     if not self._excludes_all(relative(path, root)):

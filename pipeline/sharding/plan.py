@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
+from pipeline import store
 from pipeline.config import RunSettings, whole
+from pipeline.evaluating.installed import gate_of
 from pipeline.flow import meter, session
 from pipeline.flow.expected import Predictor
 from pipeline.flow.session import Session
@@ -37,7 +38,8 @@ def make(settings: RunSettings, estimate: str = "") -> str:
     `estimate`: what is known better than predicted, in words.
     """
     with opened(settings) as run:
-        # What the tasks of an earlier plan left unpublished would be unknown to those of this one.
+        # What the tasks of an earlier plan left unpublished would be unknown to those of this one. What a
+        # gate keeps unpublished is unknown: where such a document has something new, all is asked again.
         if run.tables.layout.has_leftovers:
             run.tables.sink.publish(complete=False)
         # Else the lock of a shard that is no more would be looked at for ever.
@@ -46,7 +48,7 @@ def make(settings: RunSettings, estimate: str = "") -> str:
         assign(predicted.rows, predicted.todo, settings.task.scope, settings.shard.count)
         listed = list(predicted.rows.values())
         shards.write(
-            Path(settings.output),
+            store.folder(settings.output),
             listed,
             settings.task.name,
             settings.shard.count,
@@ -59,7 +61,7 @@ def make(settings: RunSettings, estimate: str = "") -> str:
 def opened(settings: RunSettings) -> AbstractContextManager[Session]:
     """Open a session over all inputs that looks at them without drawing any page."""
     of_all = replace(whole(settings), plan=True)
-    return session.opened(of_all, lambda: session.find_inputs(of_all, balance))
+    return session.opened(of_all, lambda: session.find_inputs(of_all, balance), gate_of(settings))
 
 
 def predict(run: Session, is_stored: Callable[[Request], bool]) -> Predicted:

@@ -43,7 +43,7 @@ class PlanRow:
     error: str | None = None
     duplicate_of: str | None = None
     path: builtins.bytes = b""
-    """Where the file is, in bytes, as names on disk are."""
+    """Where the file is: its path in bytes, as names on disk are, or its URL."""
     shard: int | None = None
     """The shard that has work to do on it; None where nothing is left to do."""
 
@@ -63,7 +63,7 @@ def row(outline: Outline, language: str | None = None) -> PlanRow:
         error_code=code,
         error=message,
         duplicate_of=document.duplicate_of,
-        path=os.fsencode(document.path),
+        path=document.url.encode() or os.fsencode(document.path),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline import slurm
+from pipeline import slurm, store
 from pipeline.config import ShardSettings
 from pipeline.errors import SettingsError
 from pipeline.owner import is_alive
@@ -43,6 +43,7 @@ class Status:
     """How far a plan is."""
 
     output: str
+    plan_id: str
     shards: list[ShardStatus]
     documents: int
     """Inputs in all, with those that had nothing left to do when the plan was made."""
@@ -67,7 +68,7 @@ class Status:
 
 def status(output: str) -> Status:
     """Read how far a plan is. Raises OutputError when there is no plan, SettingsError for no such folder."""
-    folder = Path(output)
+    folder = store.folder(output)
     if not folder.is_dir():
         raise SettingsError(f"output={output}: there is no such folder")
     plan = shards.read(folder)
@@ -76,7 +77,7 @@ def status(output: str) -> Status:
     queue = slurm.queue(jobs)
     listed = [_shard(folder, plan, shard, tried.get(shard, []), queue) for shard in range(plan.count)]
     states = {name: slurm.count_states(queue, ids) for name, ids in jobs.items()} if queue is not None else {}
-    return Status(output, listed, plan.inputs, states)
+    return Status(output, plan.plan_id, listed, plan.inputs, states)
 
 
 def attempts(output: Path, plan: shards.Plan) -> dict[int, list[Attempt]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from pipeline import store
 from pipeline.config import RunSettings, SourceSettings, whole
+from pipeline.evaluating.installed import gate_of
 from pipeline.flow import session
 from pipeline.flow.progress import describe
 from pipeline.flow.session import Inputs
@@ -31,12 +31,12 @@ class Published:
 def publish(settings: RunSettings) -> Published:
     """Publish the tables and return what is in them and what is not. Raises OutputError and SettingsError."""
     settings = replace(whole(settings), retry_errors=False)  # an error is an answer, too, until asked again
-    output = Path(settings.output)
+    output = store.folder(settings.output)
     plan = shards.read(output)
     shard_of = {row.source: row.shard or 0 for row in plan.rows()}
     documents = _documents(plan, settings.source, lambda source: run.tables.known.document_named(source))
     inputs = Inputs(documents, list(shard_of), len(shard_of), Counter(), plan.plan_id, plan.settings_hash)
-    with session.opened(settings, lambda: inputs) as run:
+    with session.opened(settings, lambda: inputs, gate_of(settings)) as run:
         for _ in run.agenda.chunks(run.agenda.outlines()):
             pass  # going over all inputs notes which rows are wanted
         missing = run.tables.wanted.missing(run.tables.known.has_row)
@@ -67,7 +67,7 @@ def complaints(published: Published, output: Path) -> list[str]:
 
 def summarize(published: Published, settings: RunSettings, plan: shards.Plan) -> str:
     """Return what was published, what is missing and what each shard took, as Markdown."""
-    output = Path(settings.output)
+    output = store.folder(settings.output)
     summary = published.summary
     lines = [
         f"# {settings.input}: {settings.task.name}",
@@ -121,10 +121,10 @@ def _documents(
 ) -> Iterator[Document]:
     """Yield the inputs as the plan lists them, or as a task found them if they have changed since."""
     for row in plan.rows():
-        path = Path(os.fsdecode(row.path))
+        location = source.location(row.path)
         document = Document(
             source=row.source,
-            path=path,
+            path=Path(location),
             kind=row.kind,
             bytes=row.bytes,
             document_id=row.document_id,
@@ -133,7 +133,7 @@ def _documents(
         )
         answered = row_named(row.source)
         if answered is not None and answered.document_id != document.document_id:
-            (document,) = source.listed([(path, row.source)], given)
+            (document,) = source.listed([(location, row.source)], given)
         yield document
 
 

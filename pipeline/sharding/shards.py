@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -48,10 +47,10 @@ class Plan:
 
 def inputs(settings: RunSettings) -> Inputs:
     """Return the inputs that the plan gives a shard. Raises OutputError when the plan is of another size."""
-    plan = read_for(Path(settings.output), settings.shard)
-    files = [(Path(os.fsdecode(row.path)), row.source) for row in plan.rows(settings.shard.index)]
+    plan = read_for(store.folder(settings.output), settings.shard)
+    files = [(source.location(row.path), row.source) for row in plan.rows(settings.shard.index)]
     return Inputs(
-        documents=source.listed(files, settings.source),
+        documents=source.listed(files, settings.source, settings.raster.scratch),
         sources=[name for _, name in files],
         count=len(files),
         plan_id=plan.plan_id,
@@ -102,6 +101,7 @@ _UNIT = ["name", "kind", "language", "size", "folder", "predicted"]
 def read(output: Path) -> Plan:
     """Read plan.parquet. Raises OutputError when there is none."""
     file = output / "plan.parquet"
+    store.fetch(file)
     try:
         table = pq.read_table(file)
     except FileNotFoundError as error:

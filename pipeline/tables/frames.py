@@ -30,6 +30,9 @@ def requests(output: Path) -> pd.DataFrame:
     )
 
 
+TABLES = {"answers": answers, "documents": documents, "requests": requests}
+
+
 def _frame(table: pa.Table) -> pd.DataFrame:
     import pandas as pd
 

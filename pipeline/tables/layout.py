@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +54,19 @@ class Layout:
         for folder in (*(self.output / name for name in TABLES), self.journal):
             store.make_folder(folder)
 
+    def fetch(self) -> None:
+        """Have here what this shard reads of an output in object storage."""
+        store.fetch(self.output, self._reads)
+
+    def _reads(self, name: str) -> bool:
+        """Tell whether this shard reads what has this name in the output; the locks of others it looks up."""
+        folder, _, rest = name.partition("/")
+        if folder in TABLES:
+            return self.is_whole or name == f"{folder}/{self.published(folder).name}"
+        if folder != "_journal":
+            return False
+        return self.is_whole or rest == "date" or rest.startswith(f"{self.name}/")
+
     def rivals(self) -> list[Path]:
         """List the journals of shards that must not be written while this one is."""
         return self.others() if self.is_whole else [self.journal.with_name(WHOLE)]
@@ -84,15 +99,17 @@ class Layout:
             *self.output.glob(f"*/*{self.name}.parquet.aside"),
             *self.output.glob(f"*run.json.{self.name}.aside"),
             *self.output.glob(f"_journal/*date.{self.name}.aside"),
+            *self.output.glob(f"_journal/*served.json.{self.name}.aside"),
         ]:
             store.remove(leftover)
 
     def check_count(self) -> None:
         """Refuse an output that was written as another number of shards."""
         count = 1 if self.shard.planned else self.shard.count
-        for file in (self.output / "answers").glob("shard-*.parquet"):
+        for name in store.names(self.output / "answers"):
             # With another division each shard would publish rows that a file of the old one has as well.
-            if (other := int(file.stem[-4:])) != count:
+            published = re.fullmatch(r"shard-\d+-of-(\d+)\.parquet", name)
+            if published and (other := int(published[1])) != count:
                 raise OutputError(
                     f"output={self.output}: was written as {other} shards, not {count}; "
                     f"use shard.count={other} or another output"
@@ -135,6 +152,21 @@ class Layout:
             if (written := _date_in(file)) is None:  # another program's, or halved by another file system
                 store.write_text(file, today.isoformat(), by=self.name)
             return written or today
+
+    def served(self) -> tuple[str, str] | None:
+        """Return the model and version that servers said they serve; None where no run has asked any."""
+        try:
+            told = json.loads((self.output / "_journal" / "served.json").read_text(encoding="utf-8"))
+            return str(told["model"]), str(told["version"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def remember_served(self, model: str, version: str) -> None:
+        """Keep what servers say they serve: tables are published when they may be gone."""
+        if self.served() != (model, version):
+            told = json.dumps({"model": model, "version": version}, ensure_ascii=False) + "\n"
+            with disk_errors(self.output):
+                store.write_text(self.output / "_journal" / "served.json", told, by=self.name)
 
 
 def _date_in(file: Path) -> dt.date | None:

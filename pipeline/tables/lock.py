@@ -19,6 +19,8 @@ from pipeline import store
 from pipeline.errors import OutputError
 from pipeline.owner import Owner, is_alive, this_process
 
+_MOST_TRIES = 5
+
 
 class Lock:
     """Exclusive right to write what `what` names, for as long as this process lives or until released."""
@@ -30,14 +32,25 @@ class Lock:
     def acquire(self) -> None:
         """Take the lock. Raises OutputError when a writer that is alive, or may be, holds it."""
         with _one_at_a_time(self._file.with_name(self._file.name + ".mutex")):
-            self.refuse_if_held()
-            # On the disk, too: after a power failure an empty lock would have to be deleted by hand.
-            store.write_text(self._file, json.dumps(asdict(self._owner)), by=self._owner.token)
+            for _ in range(_MOST_TRIES):
+                tag = self.refuse_if_held()
+                # On the disk, too: after a power failure an empty lock would have to be deleted by hand.
+                if store.claim(self._file, json.dumps(asdict(self._owner)), tag, by=self._owner.token):
+                    break
+            else:
+                raise OutputError(f"{self._what} is being claimed by other runs all the time; wait for these")
         self.check()
 
-    def refuse_if_held(self) -> None:
-        """Raise OutputError when another writer that is alive, or may be, holds the lock."""
-        holder = read(self._file)
+    def refuse_if_held(self) -> str | None:
+        """Raise OutputError when another writer that is alive, or may be, holds the lock.
+
+        Returns what a lock that is to be taken over is known by; None where there is none.
+        """
+        holder, tag = _read(self._file)
+        self._refuse(holder)
+        return tag
+
+    def _refuse(self, holder: Owner | None) -> None:
         if holder is None or holder.token == self._owner.token or _is_earlier_run_of(holder, self._owner):
             return
         alive = is_alive(holder)
@@ -58,9 +71,9 @@ class Lock:
 
     def release(self) -> None:
         """Give the lock up, if it is still held."""
-        holder = read(self._file)
+        holder, tag = _read(self._file)
         if holder is not None and holder.token == self._owner.token:
-            store.remove(self._file)
+            store.let_go(self._file, tag)
 
     @property
     def token(self) -> str:
@@ -70,10 +83,18 @@ class Lock:
 
 def read(file: Path) -> Owner | None:
     """Return who holds a lock, alive or not; None when nobody does."""
+    return _read(file)[0]
+
+
+def _read(file: Path) -> tuple[Owner | None, str | None]:
+    """Return who holds a lock, and by what to claim it."""
+    found = store.read_shared(file)
+    if found is None:
+        return None, None
+    if not found[0] and found[1]:  # in object storage: let go
+        return None, found[1]
     try:
-        return Owner(**json.loads(file.read_text()))
-    except FileNotFoundError:
-        return None
+        return Owner(**json.loads(found[0])), found[1]
     except (ValueError, TypeError) as error:
         raise OutputError(f"{file}: is not a lock of this program ({error}); delete it") from error
 

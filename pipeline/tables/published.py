@@ -8,12 +8,13 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import store
-from pipeline.tables import columns, wanted
+from pipeline.tables import columns, keys, wanted
 from pipeline.tables.wanted import Wanted
 
 _KEYS = {"answers": "answer_id", "documents": "source", "requests": "request_id"}
@@ -80,8 +81,8 @@ def is_current(
     if not set(own.names) <= set(pq.read_schema(target).names):
         return False
     for file in journaled:
-        keys = (row for batch in _batches(file, wanted.KEYS[name]) for row in wanted.rows(batch))
-        if any(asked.publishes(name, row, complete=True) for row in keys):
+        journal_rows = (row for batch in _batches(file, wanted.KEYS[name]) for row in wanted.rows(batch))
+        if any(asked.publishes(name, row, complete=True) for row in journal_rows):
             return False
     return asked.holds_exactly(name, _batches(target, wanted.key_columns(name)))
 
@@ -124,15 +125,9 @@ def _latest_rows(files: Sequence[Path], key: str, target: Path) -> list[pa.Boole
 
     Of the published one, the first: an answer under several names says there what it cost, and only there.
     """
-    columns = [pq.read_table(file, columns=[key])[key] for file in files]
-    keys = pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
-    order = list(range(len(keys)))
-    if target in files:
-        published = len(columns[files.index(target)])
-        order[:published] = reversed(order[:published])  # it is the oldest, so its rows come first
-    numbers = pa.array(order, pa.int64())
-    # By Arrow: a set of Python's texts would take ten times the memory.
-    newest = pa.table({"key": keys, "number": numbers}).group_by("key").aggregate([("number", "max")])
-    mask = pc.is_in(numbers, value_set=newest["number_max"])
-    starts = itertools.accumulate((len(column) for column in columns), initial=0)
-    return [mask.slice(start, len(column)) for start, column in zip(starts, columns, strict=False)]
+    read = [keys.digests(batch[key] for batch in _batches(file, [key])) for file in files]
+    ordered = [each[::-1] if file == target else each for file, each in zip(files, read, strict=True)]
+    newest = keys.newest(np.concatenate(ordered)) if ordered else np.empty(0, bool)
+    ends = itertools.accumulate(map(len, ordered))
+    masks = [newest[end - len(each) : end] for end, each in zip(ends, ordered, strict=True)]
+    return [pa.array(mask[::-1] if file == target else mask) for file, mask in zip(files, masks, strict=True)]

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline import store
 from pipeline.errors import OutputError
 from pipeline.tables import columns
 from pipeline.tables.columns import Row
@@ -51,6 +52,7 @@ def joined(table: pa.Table, other: pa.Table, indices: Sequence[int], order: Sequ
 
 
 def _read(output: Path, name: str, schema: pa.Schema) -> pa.Table:
+    store.fetch(output / name)
     files = sorted((output / name).glob("shard-*.parquet"))
     if not files:
         raise OutputError(f"output={output}: has no published {name}; run or publish first")

@@ -26,6 +26,7 @@ REVIEWS = pa.schema(
 def load(output: Path) -> list[Row]:
     """Return all reviews; none where nobody has reviewed anything."""
     file = _file(output)
+    store.fetch(file)
     if not file.exists():
         return []
     try:

@@ -83,6 +83,8 @@ def of_answer(answer: Answer, stamp: Stamp, field_kinds: Mapping[str, str]) -> R
         "requests": answer.requests,
         "finish_reason": answer.finish_reason,
         "confidence": answer.confidence,
+        "engine_confidence": answer.engine_confidence,
+        "page_quality": answer.page_quality,
         "needs_review": answer.needs_review,
         "prompt_tokens": answer.prompt_tokens,
         "cached_tokens": answer.cached_tokens,

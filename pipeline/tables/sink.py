@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pipeline import store
 from pipeline.config import ShardSettings, SinkSettings
-from pipeline.errors import OutputError
+from pipeline.errors import OutputError, StorageError
 from pipeline.records import FREE, Answer, Charge, Completion, DocumentRow, Failure, Request
 from pipeline.store import disk_errors
 from pipeline.tables import columns, journal, lock, published, rows
@@ -58,6 +58,7 @@ def opened(
     stamp: Stamp,
     field_kinds: Mapping[str, str],
     charge: Charging = _free,
+    gate: Callable[[Path, Path, str], None] | None = None,
 ) -> Iterator[Tables]:
     """Open the output directory. Raises OutputError when another run writes it or it holds other types."""
     layout = Layout(output, shard)
@@ -71,11 +72,11 @@ def opened(
             layout.check_count()
             layout.check_types(field_kinds)
             known, wanted = Known(layout, stamp.settings_hash), Wanted(stamp.task)
-        sink = Sink(layout, settings, stamp, dict(field_kinds), held, written, known, wanted, charge)
+        sink = Sink(layout, settings, stamp, dict(field_kinds), held, written, known, wanted, charge, gate)
         yield Tables(layout, known, wanted, sink)
     finally:
         # What cannot be let go of is that of a dead process once this one ends: the next run takes it over.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StorageError):
             held.release()
 
 
@@ -83,6 +84,7 @@ def _take(held: lock.Lock, layout: Layout) -> None:
     with disk_errors(layout.output):
         layout.make_folders()
         held.acquire()
+        layout.fetch()
     # Taken first, then looked around: of two that begin at the same moment at least one sees the other.
     try:
         for folder in layout.rivals():
@@ -106,6 +108,8 @@ class Sink:
     wanted: Wanted
     charge: Charging = _free
     """Divides what was spent since its last call among requests, by the work of each."""
+    gate: Callable[[Path, Path, str], None] | None = None
+    """Raises OutputError for files of answers and documents that must not be published."""
     rows_left: Counter[str] = field(default_factory=Counter)
     """Published answers that left their table in this run, by reason."""
     _buffer: dict[str, list[columns.Row]] = field(default_factory=lambda: {name: [] for name in TABLES})
@@ -169,9 +173,10 @@ class Sink:
         """Write the tables that analysts read; `complete` says that every current input is known.
 
         A shard of a plan publishes nothing: its journal is published together with those of the others.
-        Raises OutputError instead of publishing empty tables over answers that are there.
+        Raises OutputError instead of publishing empty tables over answers that are there. Behind a gate only
+        what is complete is published: of a part, nobody can say how good it is.
         """
-        if self.layout.shard.planned:
+        if self.layout.shard.planned or (self.gate is not None and not complete):
             return
         with disk_errors(self.layout.output):
             self.lock.check()
@@ -212,6 +217,9 @@ class Sink:
         left = {name: self._write_aside(name, parts, complete) for name in TABLES}
         if complete:
             self._refuse_to_empty()
+            if self.gate is not None:
+                answers, documents = (store.aside(self.layout.published(n)) for n in ("answers", "documents"))
+                self.gate(answers, documents, self.stamp.run_id)
             self.rows_left += left["answers"].reasons
         rest = {name: journal.concatenate(each.rows) for name, each in left.items() if each.rows}
         if rest:  # journaled before the published file that held them is replaced

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.records import Cell, Document, Question, Subject
+from pipeline.tables import keys
 from pipeline.tables.columns import Row
 from pipeline.tables.rows import SPENT
 
@@ -145,7 +146,7 @@ class Wanted:
         Of an answer that stands under two names, only one row is read: the other would be lost. `read` gives
         the published table, of `key_columns("answers")`, in batches.
         """
-        repeated = _repeated(batch["answer_id"] for batch in read())
+        repeated = _repeated(read)
         found: dict[str, list[Place]] = {}
         for row in (row for batch in read() for row in rows(batch)):
             answer_id = str(row["answer_id"])
@@ -188,12 +189,13 @@ class Wanted:
         return asked if isinstance(asked, list) else [asked]
 
 
-def _repeated(columns: Iterable[pa.ChunkedArray]) -> frozenset[str]:
-    """Return the values that are there more than once, counted by Arrow, which needs no object for each."""
-    counts = pa.chunked_array(
-        [chunk for column in columns for chunk in column.chunks], pa.string()
-    ).value_counts()
-    return frozenset(counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist())
+def _repeated(read: Callable[[], Iterable[pa.Table]]) -> frozenset[str]:
+    """Return the answer ids that are there more than once."""
+    again = keys.repeated(keys.digests(batch["answer_id"] for batch in read()))
+    if not again.any():
+        return frozenset()
+    ids = (answer_id for batch in read() for answer_id in batch["answer_id"].to_pylist())
+    return frozenset(answer_id for answer_id, is_again in zip(ids, again.tolist(), strict=True) if is_again)
 
 
 def _filled(place: Place) -> tuple[str | None, ...]:

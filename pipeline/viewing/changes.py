@@ -83,15 +83,16 @@ def _flips(old: Row, new: Row) -> Iterator[str]:
 
 def write(settings: DiffSettings) -> tuple[Compared, Path]:
     """Write NEW/diff: changes.parquet, and the page with both answers. Return what changed, and the page."""
-    compared = compare(finished.load(Path(settings.old)), finished.load(Path(settings.new)))
+    compared = compare(finished.load(store.folder(settings.old)), finished.load(store.folder(settings.new)))
     both = _both(compared)
     of_page = ReportSettings(
         output=settings.new, input=settings.input, marks=None, report=settings.report, raster=settings.raster
     )
-    target = Path(settings.new) / "diff"
+    target = store.folder(settings.new) / "diff"
     page = report.build(both, of_page, target, _difference(compared, both))
-    with store.disk_errors(Path(settings.new)):
+    with store.disk_errors(store.folder(settings.new)):
         changes.save(target / "changes.parquet", compared.rows)
+        store.send_all(target / "changes.parquet")
     return compared, page
 
 
@@ -119,7 +120,7 @@ def _difference(compared: Compared, both: Finished) -> Difference:
     keys = zip(*(both.answers[name].to_pylist() for name in _KEY), strict=True)
     found = [rows[key] for key in keys]
     return Difference(
-        title=f"{compared.old.output.resolve().name} → {compared.new.output.resolve().name}",
+        title=f"{report.name(compared.old.output)} → {report.name(compared.new.output)}",
         counted=compared.new,
         change=[str(row["change"]) for row in found],
         flips=["\n".join(map(str, row["flips"] or ())) or None for row in found],  # type: ignore[arg-type]

@@ -146,6 +146,8 @@ def write_details(
         for index, row in zip(indices, read.rows(run.answers, indices), strict=True):
             detail = _chosen(row, _SHOWN) | {
                 "verdict": run.verdicts[index],
+                "gold_answer": run.text["gold_answer"][index],
+                "gold_page": run.gold_pages[index],
                 "reasons": list(_reasons(row, review_below)),
                 "attempts": attempts.get(str(row["answer_id"]), []),
                 "document": documents.get(str(row["source"])),

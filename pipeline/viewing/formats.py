@@ -36,8 +36,8 @@ _MOST_NAME_BYTES = 200
 
 def write(settings: ExportSettings) -> list[Path]:
     """Write the files beside their place, then put them there; return them. Raises OutputError."""
-    output = Path(settings.output)
-    to = Path(settings.to) if settings.to else output / "export"
+    output = store.folder(settings.output)
+    to = store.folder(settings.to) if settings.to else output / "export"
     tables = {name: _READ[name](output) for name in settings.tables}
     aside = to / ".aside"
     with store.disk_errors(to):
@@ -49,6 +49,8 @@ def write(settings: ExportSettings) -> list[Path]:
             (to / file).parent.mkdir(parents=True, exist_ok=True)
             (aside / file).replace(to / file)
         shutil.rmtree(aside)
+        for file in files:
+            store.send_all(to / file)
     return [to / file for file in files]
 
 

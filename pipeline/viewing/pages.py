@@ -16,8 +16,7 @@ from pathlib import Path
 from pipeline import workers
 from pipeline.config import PageSettings, RasterSettings, ReportSettings, SourceSettings
 from pipeline.errors import SettingsError
-from pipeline.reading import draw, images, picture, raster, scratch, source
-from pipeline.reading.walk import walk
+from pipeline.reading import bucket, draw, images, picture, raster, scratch, source
 from pipeline.records import Chunk, Document, Outline, Page, Subject, Window
 from pipeline.viewing.finished import WRONG, Finished
 
@@ -62,8 +61,9 @@ class Drawn:
 def pages_of(run: Finished) -> list[list[PageName]]:
     """Return the pages that each answer rests on; the first where it names none."""
     folders = _folders(run)
-    names = ("source", "scope", "page", "evidence_pages", "evidence_boxes", "gold_page")
-    rows = zip(*(run.answers[name].to_pylist() for name in names), run.verdicts, strict=True)
+    names = ("source", "scope", "page", "evidence_pages", "evidence_boxes")
+    columns = (run.answers[name].to_pylist() for name in names)
+    rows = zip(*columns, run.gold_pages, run.verdicts, strict=True)
     found = []
     for source_, scope, page, evidence, boxes, gold_page, verdict in rows:
         if scope == "page":
@@ -162,13 +162,13 @@ def _draw(
     of_run = SourceSettings(**run.run.settings["source"])  # type: ignore[arg-type]
     try:
         input_ = settings.input or str(run.run.settings["input"])
-        paths = {entry.source: entry.path for entry in walk(input_, of_run)[1]}
+        paths = {entry.source: entry.location for entry in bucket.entries(input_, of_run)}
     except SettingsError as error:
         drawn.reason = f"{error}; the inputs may lie elsewhere: input=…"
         return
     listed = ((paths[name], name) for name in numbers if name in paths)
     documents: dict[bool, list[Document]] = {True: [], False: []}
-    for document in source.listed(listed, of_run):
+    for document in source.listed(listed, of_run, settings.raster.scratch):
         if document.document_id == ids[document.source]:
             documents[document.kind in images.KINDS].append(document)
     for are_images, some in documents.items():

@@ -18,7 +18,7 @@ _SITE = Path(__file__).parent / "site"
 
 def write(settings: ReportSettings) -> Path:
     """Write OUTPUT/report, whole, and return the page. Raises OutputError without answers."""
-    output = Path(settings.output)
+    output = store.folder(settings.output)
     run = finished.load(output)
     return build(run, settings, output / "report")
 
@@ -41,19 +41,41 @@ def build(
     with store.disk_errors(run.output):
         _drop_others(aside / "pages", {picture.file for picture in drawn.pictures.values()})
         data.write_details(run, wanted, drawn, aside / "data", difference)
-        summary = _summary(run, data.write_table(run, aside / "data", difference), difference)
+        plots = _plots(run.output / "evaluation", aside / "data")
+        summary = _summary(run, data.write_table(run, aside / "data", difference), difference, plots)
         (aside / "data" / "summary.js").write_text(script.call("begin", summary), encoding="utf-8")
         _replace(target, aside)
+        store.send_all(target)
     return target / "index.html"
 
 
-def _summary(run: Finished, files: int, difference: data.Difference | None) -> Json:
+_PLOTS = (
+    (
+        "reliability.svg",
+        "What confidence is worth",
+        "Of answers as sure as this, how many are right.",
+    ),
+    ("history.svg", "Scores over time", "Of each publishing, with its 95 % interval."),
+)
+
+
+def _plots(evaluation: Path, folder: Path) -> list[Json]:
+    """Copy what an evaluation has drawn, and return what the page shows of it."""
+    shown: list[Json] = []
+    for name, title, note in _PLOTS:
+        if (evaluation / name).is_file():
+            shutil.copyfile(evaluation / name, folder / name)
+            shown.append({"file": f"data/{name}", "title": title, "note": note})
+    return shown
+
+
+def _summary(run: Finished, files: int, difference: data.Difference | None, plots: list[Json]) -> Json:
     """Return what the first screen shows, and how much there is to load."""
     record = run.run
     return {
-        "title": difference.title if difference else run.output.resolve().name,
+        "title": difference.title if difference else name(run.output),
         # Marks are kept in the browser by output: two of them may hold the same answers.
-        "id": hashlib.sha256(os.fsencode(run.output.resolve())).hexdigest()[:16],
+        "id": hashlib.sha256(os.fsencode(_address(run.output))).hexdigest()[:16],
         "rows": run.answers.num_rows,
         "tableFiles": files,
         "detailRows": data.DETAIL_ROWS,
@@ -61,6 +83,7 @@ def _summary(run: Finished, files: int, difference: data.Difference | None) -> J
         "difference": {"counts": difference.counts, "questions": difference.questions}
         if difference
         else None,
+        "plots": plots,
         "totals": totals.count(difference.counted if difference else run).to_json(),
         "run": {
             "state": record.attempt.state,
@@ -76,8 +99,17 @@ def _summary(run: Finished, files: int, difference: data.Difference | None) -> J
             "settings": dict(record.settings),
             "versions": record.versions,
         },
-        "hasSummary": (run.output / "summary.md").exists(),
+        "hasSummary": "summary.md" in store.names(run.output),
     }
+
+
+def name(output: Path) -> str:
+    """Return the last part of an output's path or URL."""
+    return Path(_address(output)).name
+
+
+def _address(output: Path) -> str:
+    return store.named(str(output.resolve()))
 
 
 def _link(before: Path, folder: Path) -> None:

@@ -158,6 +158,26 @@ def test_a_file_in_another_encoding_is_read_with_a_warning(
     assert "read as Windows-1252" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp932", "請求書の合計金額はいくらですか？"),
+        ("cp1251", "Какова общая сумма счёта и когда он должен быть оплачен?"),
+        ("gb18030", "发票的总金额是多少？什么时候必须付款？"),
+    ],
+)
+def test_a_file_in_the_encoding_of_another_script_is_read_with_a_warning(
+    compose: Callable[..., RunSettings],
+    tmp_path: Path,
+    encoding: str,
+    text: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "q.csv").write_bytes(f"question\n{text}\n".encode(encoding))
+    assert [q.text for q in read(compose, tmp_path / "q.csv")] == [text]
+    assert "is not UTF-8, read as" in caplog.text
+
+
 def test_ids_are_made_from_the_rows_where_there_is_no_column_of_ids(
     compose: Callable[..., RunSettings], tmp_path: Path
 ) -> None:
@@ -198,7 +218,9 @@ def test_numbers_in_a_parquet_file_are_pages_and_not_fractions(
         ("q.json", "[" * 100_000, "cannot be read"),
         ("q.jsonl", '{"question": "a"}\n{"question"', "cannot be read"),
         ("q.parquet", "PAR1", "cannot be read"),
-        ("q.xlsx", "PK", "save it as CSV or Parquet"),
+        ("q.xlsx", "PK", "is no XLSX file"),
+        ("q.xlsx", "question\na", "is no XLSX file"),
+        ("q.ods", "PK", "save it as XLSX or CSV"),
         (".", "", "there is no such file"),
     ],
 )
@@ -216,7 +238,7 @@ _bytes = st.binary(max_size=300) | st.text(max_size=300).map(lambda t: t.encode(
 _rows = st.text(max_size=300).map(lambda t: ("question_id,question\n" + t).encode("utf-8", "surrogatepass"))
 
 
-@given(_bytes | _rows, st.sampled_from(["csv", "yaml", "json", "jsonl", "parquet", "txt"]))
+@given(_bytes | _rows, st.sampled_from(["csv", "yaml", "json", "jsonl", "parquet", "xlsx", "txt"]))
 @settings(max_examples=500, deadline=None)
 def test_any_file_of_questions_is_read_or_refused_in_one_line(data: bytes, ending: str) -> None:
     task = TaskSettings(

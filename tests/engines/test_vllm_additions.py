@@ -78,14 +78,14 @@ def test_the_engines_log_says_how_images_are_encoded(
     reasons: tuple[str | None, str | None], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workers = Workers(*reasons)
-    additions.pack_images(workers, additions.ADDITIONS)
+    additions.start(workers, additions.ADDITIONS)
     assert workers.called == ["pack_images"]
     assert said in capsys.readouterr().out
 
 
 def test_workers_without_the_addition_are_asked_for_nothing() -> None:
     workers = Workers(None)
-    additions.pack_images(workers, {"worker_extension_cls": ""})
+    additions.start(workers, {"worker_extension_cls": ""})
     assert workers.called == []
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline import run
 from pipeline.config import RunSettings
 from pipeline.errors import OutputError, SettingsError
+from pipeline.flow import session
 from pipeline.run import execute, plan
 from pipeline.sharding.balance import balance
 from pipeline.sharding.progress import status
 from pipeline.sharding.publish import publish
+from pipeline.status import as_json, describe_run, found_in
 
 VOLATILE = ["run_id", "created_at", "engine_seconds"]
 
@@ -211,3 +216,29 @@ def test_the_status_of_a_plan(compose_shard: Callable[..., RunSettings], tmp_pat
     assert (found.shards[1].pages_done, found.shards[1].answers) == (found.shards[1].pages, done.answered)
     assert sum(shard.documents for shard in found.shards) == 14
     assert found.documents == 15
+
+
+def test_the_status_of_a_run_without_a_plan(
+    compose: Callable[..., RunSettings], folder: Path, tmp_path: Path
+) -> None:
+    output = str(tmp_path / "output")
+    Path(output).mkdir()
+    with pytest.raises(OutputError, match="no run has begun here"):
+        found_in(output)
+    settings = compose(f"input={folder}", "engine=embedded", "sink.journal_seconds=0")
+    with session.opened(settings, lambda: run.inputs(settings)) as open_run:
+        open_run.record("running")
+        open_run.account.summary.inputs_done = 5
+        open_run.record("running")
+        _, (seen,) = found_in(output)
+        assert (seen.state, seen.inputs_done, seen.inputs) == ("running", 5, 15)
+        assert f"process {os.getpid()}" in seen.where and seen.seconds_left is not None
+    _, (seen,) = found_in(output)
+    # Its lock is gone, and it has not said how it ended.
+    assert seen.state == "died" and "run again" in seen.reason
+    done = execute(settings)
+    plan_, (seen,) = found_in(output)
+    assert plan_ is None
+    assert (seen.state, seen.inputs_done, seen.answered) == ("complete", 15, done.answered)
+    assert "complete: describe" in describe_run(seen) and "15 of 15 (100%)" in describe_run(seen)
+    assert json.loads(as_json(None, [seen]))["runs"][0]["pages"] == done.pages

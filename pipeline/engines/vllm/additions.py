@@ -8,10 +8,10 @@ it out.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-_WORKER = "pipeline.engines.vllm.packed_images.PackedImages"
+_WORKER = "pipeline.engines.vllm.worker.WorkerAdditions"
 
 ADDITIONS: Mapping[str, str] = {
     "scheduler_cls": "pipeline.engines.vllm.scheduler.FullStepScheduler",
@@ -40,9 +40,19 @@ def loadable(arguments: Mapping[str, object]) -> dict[str, object]:
     return kept
 
 
-def pack_images(llm: Workers, arguments: Mapping[str, object]) -> None:
-    """Let the workers of all GPUs encode images packed."""
+def start(llm: Workers, arguments: Mapping[str, object]) -> None:
+    """Let the workers of all GPUs encode images packed, and say in the log which additions are used."""
     if arguments.get("worker_extension_cls") != _WORKER:
         return
-    reasons = {reason for reason in llm.collective_rpc("pack_images") if reason}
-    print("images are encoded", "as vLLM does: " + "; ".join(reasons) if reasons else "packed", flush=True)
+    _say("images are encoded", "packed", llm.collective_rpc("pack_images"))
+    if arguments.get("quantization") == "fp8":
+        _say(
+            "FP8 products of long steps are computed",
+            "by torch",
+            llm.collective_rpc("multiply_through_torch"),
+        )
+
+
+def _say(what: str, how: str, reasons: Iterable[str | None]) -> None:
+    why_not = "; ".join(sorted({reason for reason in reasons if reason}))
+    print(what, f"as vLLM does: {why_not}" if why_not else how, flush=True)

@@ -115,7 +115,7 @@ def main(
 
         arguments = additions.loadable(arguments)
         llm = LLM(**arguments)
-        additions.pack_images(llm, arguments)
+        additions.start(llm, arguments)
         # vLLM prepares the pixels itself: the tokenizer would do it again for every request.
         adapt_tokenizer(llm.get_tokenizer().instruct)
         host = Host(llm, sampling, connection, prompts)

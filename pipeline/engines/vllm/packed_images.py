@@ -5,7 +5,7 @@ one, and hides the others by a dense mask: the work grows with the square of the
 with the same weights, call vLLM's own FlashAttention, which knows where each image ends. vLLM 0.29 does so
 itself, and its classes are left as they are. docs/gpu-profile.md has the measurements.
 
-vLLM mixes `PackedImages` into the worker of every GPU (`worker_extension_cls`).
+vLLM mixes `PackedImages` into the worker of every GPU (`worker.py`).
 """
 
 from __future__ import annotations

@@ -84,6 +84,12 @@
       svg("svg", { viewBox: "0 0 400 120", role: "img", "aria-label": label, class: "histogram" }, ...drawn, ...ticks));
   }
 
+  /** What an evaluation has drawn: images, for the page is sent without anything else. */
+  function quality({ plots }) {
+    return plots.map(({ file, title, note }) => el("section", { class: "card" }, el("h2", {}, title), el("p", { class: "quiet" }, note),
+      el("img", { src: file, alt: `${title}: ${note}`, class: "plot" })));
+  }
+
   function failures({ totals }) {
     if (!totals.codes.length)
       return el("section", { class: "card" }, el("h2", {}, "What failed"), el("p", { class: "good" }, "Nothing: every input was read, and every question was answered."));
@@ -156,7 +162,7 @@
       el("p", { class: "subtitle" }, `${totals.tasks.map((task) => task.task).join(", ")} · ${run.model} · ${format.date(run.ended)}`),
       ...notes(summary).filter(Boolean),
       tiles(summary), tasks(summary), failures(summary),
-      el("div", { class: "columns" }, ...[histogram(summary), inputs(summary)].filter(Boolean)),
+      el("div", { class: "columns" }, ...[histogram(summary), ...quality(summary), inputs(summary)].filter(Boolean)),
       questions(summary), record(summary));
   });
 })();
