@@ -48,6 +48,7 @@ _FIRST_BYTES = 1 << 16
 """More than Hydra's record of a run takes, which is written before anything else."""
 _ENGINES = {"embedded": EmbeddedSettings, "vllm": VllmSettings, "server": ServerSettings}
 _LEAST_MEMORY_MB, _LEAST_FILES = 2048, 128
+_CROPS = ("none", "ink", "zoom")
 _PAGES = ("auto", "all", "none")
 _FORMATS = ("csv", "xlsx", "jsonl", "markdown")
 _METHODS = ("auto", "isotonic", "platt")
@@ -101,6 +102,8 @@ def _check_values(settings: RunSettings) -> None:
         raise SettingsError(f"shard.index={settings.shard.index}: must be 0 to {settings.shard.count - 1}")
     if settings.pack.max_images < 1 or settings.task.max_output_tokens < 1:
         raise SettingsError("pack.max_images and task.max_output_tokens: must be at least 1")
+    if settings.raster.crop not in _CROPS:
+        raise SettingsError(f"raster.crop={settings.raster.crop}: must be one of {', '.join(_CROPS)}")
     _check_money(settings)
     if settings.evaluate.min_score is not None and not 0 <= settings.evaluate.min_score <= 1:
         raise SettingsError(f"evaluate.min_score={settings.evaluate.min_score:g}: must be 0 to 1")

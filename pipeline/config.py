@@ -35,6 +35,8 @@ class RasterSettings:
     password: str | None
     passwords: str | None
     """CSV with the columns `document` (path or glob) and `password`."""
+    crop: str
+    """none, ink (pages without their margins) or zoom (and larger print at as many tokens)."""
     scratch: str | None
     """Folder for page images; null: tmpfs if it has room, else the temporary folder."""
 

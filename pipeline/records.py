@@ -131,6 +131,10 @@ class Page:
     """The page of the file that it shows, 1-based; `number`, but for files with pages that are cut."""
     part: Part | None = None
     """Which part of that page; None for all of it."""
+    crop: Part | None = None
+    """What its image shows of it, where margins are cut off."""
+    origin: tuple[float, float] = (0.0, 0.0)
+    """Where its image begins, in points from the page's top left corner."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ EFFECTS: dict[str, Effect] = {
     "raster.workers": _NEITHER, "raster.page_timeout_s": _NEITHER, "raster.worker_memory_mb": _NEITHER,
     "raster.max_megapixels": _NEITHER, "raster.password": _NEITHER, "raster.passwords": _NEITHER,
     "raster.scratch": _NEITHER,
+    "raster.crop": _ASKS,
     # Which pages share a request.
     "pack.max_images": _ASKS, "pack.window_tokens": _NEITHER,
     "model.context_tokens": _ASKS, "model.max_images": _ASKS,

@@ -347,7 +347,7 @@ def _tables(
 def _rasterizer(settings: RunSettings, run_id: str) -> raster.Rasterizer:
     place = fingerprint(store.lasting_name(settings.output), layout.shard_name(settings.shard))
     folder = scratch.choose(settings.raster.scratch, f"docbatch-{place}-{run_id[:8]}")
-    geometry = draw.Geometry(settings.model.image_max_px, settings.model.image_patch_px)
+    geometry = draw.Geometry(settings.model.image_max_px, settings.model.image_patch_px, settings.raster.crop)
     return raster.Rasterizer(
         settings.raster, geometry, folder, samples=settings.plan or _has_budget(settings)
     )

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import DocumentError, Interrupted, PipelineError, TooLarge
-from pipeline.reading import images, layer, marks, opening, pages, scratch, second_renderer, svg
+from pipeline.reading import crop, images, layer, marks, opening, pages, scratch, second_renderer, svg
 from pipeline.reading.job import Geometry as Geometry
 from pipeline.reading.job import Job as Job
 from pipeline.reading.job import Measured, Sheet
@@ -84,9 +84,10 @@ def _sheets(job: Job, found: opening.Opened, index: int, geometry: Geometry) -> 
     if size is None:  # drawing says what is wrong, and it costs this page alone
         return [Sheet(index + 1, geometry.patch_px, geometry.patch_px)]
     try:
-        return sheets(index + 1, *size, geometry, legible=PAGE_PT, enlarge=True)
+        whole = sheets(index + 1, *size, geometry, legible=PAGE_PT, enlarge=True)
     except TooLarge as error:
         raise TooLarge(f"{job.source}, {error}") from None
+    return [crop.cropped(sheet, found, geometry) for sheet in whole]
 
 
 def _size(job: Job, found: opening.Opened, index: int) -> tuple[float, float] | None:
@@ -153,9 +154,15 @@ def _rendered(job: Job, changed_ns: int, sheet: Sheet, out: str) -> Rendered:
     return Rendered(
         text=found.text,
         words=found.words,
-        text_covers=layer.covers(found, samples, sheet.width_px, picture.scale),
+        text_covers=layer.covers(_within_image(found, picture), samples, sheet.width_px, picture.scale),
         blank=picture.blank,
         faint=picture.faint,
         damaged=picture.damaged,
         points_per_px=(1 / picture.scale[0], 1 / picture.scale[1]),
+        origin=picture.shown[:2],
     )
+
+
+def _within_image(found: layer.Layer, picture: pages.Picture) -> layer.Layer:
+    """Return a text layer with places from the corner of the image."""
+    return found if picture.shown[:2] == (0.0, 0.0) else layer.within(found, picture.shown)

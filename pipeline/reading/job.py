@@ -18,6 +18,8 @@ class Geometry:
 
     max_px: int
     patch_px: int
+    crop: str = "none"
+    """`ink`: without margins at the same pixels per point; `zoom`: at as many tokens."""
 
     def fit(self, width: float, height: float, *, enlarge: bool) -> tuple[int, int]:
         """Return the size in pixels at which an encoder need not resample a `width` x `height` page."""
@@ -71,6 +73,13 @@ class Sheet(NamedTuple):
     width_px: int
     height_px: int
     part: Part = WHOLE
+    crop: Part = WHOLE
+    """Of a whole page: what is shown of it, its margins cut off; places on it stay those of the page."""
+
+    @property
+    def shown(self) -> Part:
+        """What of the page is in the image."""
+        return self.crop if self.part == WHOLE else self.part
 
 
 class Measured(NamedTuple):
@@ -93,6 +102,8 @@ class Rendered(NamedTuple):
     faint: bool
     damaged: bool
     points_per_px: tuple[float, float]
+    origin: tuple[float, float] = (0.0, 0.0)
+    """Where the image begins on the page, in points."""
     seconds: float = 0.0
 
 

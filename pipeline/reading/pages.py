@@ -30,6 +30,8 @@ class Picture(NamedTuple):
     warned: damage.Damage = damage.Damage(False, False)
     """What MuPDF said about it."""
     damaged: bool = False
+    shown: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    """What of the page is in the picture where its margins are cut off, in points; else its corner alone."""
     owner: object = None
     """What the samples belong to, which must live as long."""
 
@@ -96,7 +98,7 @@ def _with_mupdf(job: Job, found: opening.Opened, sheet: Sheet) -> Picture:
         if page.rect.is_empty or page.rect.is_infinite:
             raise Corrupt(f"{named}: has no area; repair the file")
         scale = _scale(sheet, width, height)
-        shown = box(sheet.part, width, height)
+        shown = box(sheet.shown, width, height)
         # One display list serves both the pixels and the text: the page is interpreted once.
         content = page.get_displaylist()
         matrix = pymupdf.Matrix(scale[0], 0, 0, scale[1], -shown[0] * scale[0], -shown[1] * scale[1])
@@ -112,7 +114,8 @@ def _with_mupdf(job: Job, found: opening.Opened, sheet: Sheet) -> Picture:
         words = layer.within(words, shown)
     # Read here, before another page is loaded: MuPDF keeps one list for the whole process.
     warned = damage.since_forgotten()
-    return _looked_at(Picture(pixmap.samples_mv, words, scale, warned=warned, owner=pixmap), sheet)
+    drawn = Picture(pixmap.samples_mv, words, scale, warned=warned, owner=pixmap)
+    return _looked_at(drawn if sheet.crop == WHOLE else drawn._replace(shown=shown), sheet)
 
 
 def _with_pdfium(job: Job, found: opening.Opened, sheet: Sheet) -> Image | None:
@@ -120,7 +123,7 @@ def _with_pdfium(job: Job, found: opening.Opened, sheet: Sheet) -> Image | None:
         return None
     size = sheet.width_px, sheet.height_px
     with found.for_pdfium() as (source, passwords):
-        return second_renderer.draw(source, passwords, sheet.number - 1, *size, sheet.part)
+        return second_renderer.draw(source, passwords, sheet.number - 1, *size, sheet.shown)
 
 
 def _scale_of_pdfium(found: opening.Opened, sheet: Sheet) -> tuple[float, float]:
@@ -130,7 +133,7 @@ def _scale_of_pdfium(found: opening.Opened, sheet: Sheet) -> tuple[float, float]
 
 
 def _scale(sheet: Sheet, width: float, height: float) -> tuple[float, float]:
-    x0, y0, x1, y1 = box(sheet.part, width, height)
+    x0, y0, x1, y1 = box(sheet.shown, width, height)
     return sheet.width_px / (x1 - x0), sheet.height_px / (y1 - y0)
 
 

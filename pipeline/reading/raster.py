@@ -287,11 +287,12 @@ def _page(document: Document, number: int, total: int, sheet: Sheet) -> Page:
         ordinal=number,
         sheet=sheet.number,
         part=None if sheet.part == WHOLE else sheet.part,
+        crop=None if sheet.crop == WHOLE else sheet.crop,
     )
 
 
 def _sheet(page: Page) -> Sheet:
-    return Sheet(page.sheet, page.width_px, page.height_px, page.part or WHOLE)
+    return Sheet(page.sheet, page.width_px, page.height_px, page.part or WHOLE, page.crop or WHOLE)
 
 
 def _delete(images: Iterable[Path]) -> None:
@@ -315,5 +316,6 @@ def _rendered(page: Page, image: Path, outcome: draw.Rendered | DocumentError) -
         faint=outcome.faint,
         damaged=outcome.damaged,
         points_per_px=outcome.points_per_px,
+        origin=outcome.origin,
         raster_seconds=outcome.seconds,
     )

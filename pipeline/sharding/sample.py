@@ -95,9 +95,12 @@ def total(sample: Sequence[Chosen], spent: Mapping[str, float], predicted: float
     rest = [(spent[each.unit.name] - ratio * each.unit.predicted) / each.chance for each in unsure]
     left = sum((1 - each.chance) * off**2 for each, off in zip(unsure, rest, strict=True))
     error = factor * math.sqrt(left * len(unsure) / (len(unsure) - 1))
-    degrees = _effective([each.unit.predicted / each.chance for each in unsure]) - 1
+    degrees = _effective([each.unit.predicted / each.chance for each in unsure]) - 2
     reach = _T_975[min(max(1, int(degrees)), len(_T_975)) - 1] * error
-    return Interval(ratio * predicted, max(real, ratio * predicted - reach), ratio * predicted + reach)
+    value = ratio * predicted
+    # What takes long takes much longer than the rest: as far above by factor as below by difference.
+    high = value * math.exp(reach / value) if value else reach
+    return Interval(value, max(real, value - reach), high)
 
 
 def _effective(weights: Sequence[float]) -> float:

@@ -7,10 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from benchmarks import fit_cost
+from pipeline.asking import largest, prompt, questions, schema, tokens
 from pipeline.config import RunSettings
 from pipeline.engines import choose
 from pipeline.engines.speed import devices
-from pipeline.engines.vllm.memory import Layout
+from pipeline.engines.vllm import preflight
+from pipeline.engines.vllm.memory import Gpu, Layout
 from pipeline.engines.vllm.speed import VllmSpeed
 from pipeline.records import Usage
 
@@ -46,3 +48,47 @@ def test_the_embedded_engine_needs_no_gpu(compose: Callable[..., RunSettings]) -
     speed = choose.speed("embedded", settings.engine, settings.model)
     assert (speed.gpus, devices(speed)) == (0, 3)
     assert speed.seconds(Usage(3_000, pages=1, scans=1)) > 20 * speed.seconds(Usage(3_000, pages=1))
+
+
+@pytest.mark.parametrize(
+    ("task", "copies", "says"),
+    [
+        (
+            "describe",
+            "4 copies of 2 x",
+            "the largest request of this task takes 131,072; 1 would have room for",
+        ),
+        ("transcribe", "8 copies of 1 x", "copies read faster than GPUs that share one"),
+    ],
+)
+def test_the_task_decides_how_many_gpus_share_a_copy(
+    compose: Callable[..., RunSettings], monkeypatch: pytest.MonkeyPatch, task: str, copies: str, says: str
+) -> None:
+    """Page scope needs one image, not 128K: what fits on one H200 in FP8 is read by eight copies."""
+    monkeypatch.setattr(
+        preflight, "visible_gpus", lambda: [Gpu(str(n), "H200", 139.8, 139.8) for n in range(8)]
+    )
+    fp8 = ["engine.quantization=fp8", "+engine.args.kv_cache_dtype=fp8", "engine.gpu_memory_utilization=0.97"]
+    settings = compose("input=.", "engine=vllm", f"task={task}", *fp8)
+    asked, envelope = questions.questions(settings.task), schema.envelope(settings.task)
+    model = largest.model_for(settings, asked, envelope, settings.model.system_prompt)
+    told = choose.layout("vllm", settings.engine, model)
+    assert told.startswith(copies) and says in told
+
+
+def test_no_request_of_a_task_in_page_scope_is_larger_than_its_context(
+    compose: Callable[..., RunSettings],
+) -> None:
+    settings = compose("input=.", "task=qa", "task.scope=page", f"task.question={'why ' * 3000}?")
+    asked, envelope = questions.questions(settings.task), schema.envelope(settings.task)
+    model = largest.model_for(settings, asked, envelope, settings.model.system_prompt)
+    counter = tokens.TokenCounter(settings.model, settings.model.system_prompt)
+    text = prompt.ask(asked[0], settings.task, envelope)
+    needed = (
+        counter.text(prompt.again(text, "schema_invalid"))
+        + counter.overhead
+        + counter.text("Page 9999 of 9999")
+    )
+    needed += counter.image(1024, 1024) + settings.task.max_output_tokens
+    assert needed <= model.context_tokens < 30_000
+    assert model.max_images == 1

@@ -52,7 +52,8 @@ def document(name: str, content: str | None = None) -> Document:
 def cell(name: str, question: str = "q", content: str | None = None, **gold: str) -> Cell:
     given = document(name, content)
     subject = Subject("document", name, given.document_id, (), 3)
-    return Cell(f"{given.document_id}-{question}", subject, Question(question, f"{question}?", **gold))
+    asked = replace(Question(question, f"{question}?"), **gold)  # type: ignore[arg-type]
+    return Cell(f"{given.document_id}-{question}", subject, asked)
 
 
 def add(open_tables: Tables, *cells: Cell, failure: Failure | None = None, **values: Any) -> None:

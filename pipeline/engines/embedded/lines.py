@@ -19,12 +19,20 @@ class Line(NamedTuple):
     """By how much the lines of its page run down to the right, as a share of the way."""
 
 
-def in_points(line: Line, points_per_px: tuple[float, float]) -> Line:
-    """Return a line that was read off a page image with its place in points of the page."""
+def in_points(
+    line: Line, points_per_px: tuple[float, float], origin: tuple[float, float] = (0.0, 0.0)
+) -> Line:
+    """Return a line that was read off a page image with its place in points of the page.
+
+    `origin`: where the image begins on the page, in points.
+    """
     if line.place is None:
         return line
     # Boxes go into tables: more digits than the eye can see would only cost space.
-    x0, y0, x1, y1 = (round(scale * at, 2) for scale, at in zip(2 * points_per_px, line.place, strict=True))
+    x0, y0, x1, y1 = (
+        round(start + scale * at, 2)
+        for start, scale, at in zip(2 * origin, 2 * points_per_px, line.place, strict=True)
+    )
     return line._replace(place=(x0, y0, x1, y1))
 
 

@@ -85,7 +85,7 @@ class Reader:
 
     def _result(self, page: Page, task: workers.Task[list[Line]]) -> list[Line] | Exception:
         try:
-            lines: list[Line] = [in_points(line, page.points_per_px) for line in task.result()]
+            lines: list[Line] = [in_points(line, page.points_per_px, page.origin) for line in task.result()]
         except WorkersLost:
             raise
         except Exception as error:
