@@ -86,7 +86,7 @@ def test_bash_completes_commands_settings_and_choices() -> None:
         "docbatch sta": ["status"],
         "docbatch run task.quest": ["task.question=", "task.questions="],
         "docbatch run task = c": ["chart", "classify"],
-        "docbatch run engine =": ["auto", "embedded", "vllm"],
+        "docbatch run engine =": ["auto", "embedded", "server", "vllm"],
         "docbatch export output = x format = x": ["xlsx"],
         "docbatch report report.pa": ["report.pages=", "report.page_px="],
         "docbatch run input = /etc/hostn": ["/etc/hostname"],
