@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo columns check test test-browser test-vllm test-slurm clean
+.PHONY: help demo evaluate columns check test test-browser test-vllm test-slurm clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -11,6 +11,16 @@ demo: $(VENV)/ready  ## Answer questions about the sample documents, then show t
 	$(BIN)/python -m pipeline.run input=data/samples task=qa task.questions=data/samples/questions.csv output=output/demo
 	$(BIN)/python -m pipeline.viewing.show output/demo
 	@printf 'The report, to look at, search and review: '; $(BIN)/python -m pipeline.report output=output/demo
+
+
+# Another corpus with a file of questions and gold answers: make evaluate CORPUS=folder QA=folder/qa.csv
+CORPUS := data/samples
+QA := $(CORPUS)/questions.csv
+SCORED := output/evaluate
+CALIBRATION :=
+evaluate: $(VENV)/ready-dev  ## Answer questions whose answers are known, and score the answers
+	$(BIN)/python -m pipeline.run input=$(CORPUS) task=qa task.questions=$(QA) output=$(SCORED) engine=embedded
+	$(BIN)/python -m pipeline.evaluate run=$(SCORED) gold=$(QA) $(if $(CALIBRATION),calibrate=$(CALIBRATION))
 
 columns: $(VENV)/ready  ## Write docs/columns.md from the schemas of the tables
 	$(BIN)/python -m pipeline.tables.dictionary > docs/columns.md

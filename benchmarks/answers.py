@@ -1,4 +1,4 @@
-"""Score the embedded reader: is the gold answer inside the passage, and is the evidence page the right one?
+"""Score the embedded reader: is the gold answer inside answer and passage, and is the evidence page right?
 
 python benchmarks/answers.py OUTPUT QUESTIONS.csv [-v]
 
@@ -44,21 +44,20 @@ def main() -> None:
     source = documents.loc[table["source"]]
     table["text page"] = source["text_layer_pages"].to_numpy() > 0
     table["language"] = table["source"].str.split("/").str[0]
-    table["in passage"] = [
-        holds(*row) for row in zip(table["answer"], table["answer_gold"], table["answer_type"], strict=True)
-    ]
-    table["in passage"] = table["in passage"].where(table["answer_type"] != "yesno")
+    for name, column in (("in answer", "answer"), ("in passage", "evidence_quote")):
+        judged = zip(table[column], table["answer_gold"], table["answer_type"], strict=True)
+        table[name] = pd.Series([holds(*row) for row in judged]).where(table["answer_type"] != "yesno")
     table["right page"] = [
         int(page) in set(pages)
         for page, pages in zip(table["page_gold"], table["evidence_pages"], strict=True)
     ]
-    table[["in passage", "right page"]] = table[["in passage", "right page"]].astype(float)
+    scores = ["in answer", "in passage", "right page"]
+    table[scores] = table[scores].astype(float)
+    print("characters of an answer, median:", table["answer"].str.len().median(), "\n")
     for by in (["answer_type", "text page"], ["language"]):
-        print(
-            table.groupby(by)[["in passage", "right page"]].agg(["count", "mean"]).round(2).to_string(), "\n"
-        )
+        print(table.groupby(by)[scores].agg(["count", "mean"]).round(2).to_string(), "\n")
     if "-v" in sys.argv:
-        for row in table[~(table["right page"].eq(1) & table["in passage"].ne(0))].itertuples():
+        for row in table[~(table["right page"].eq(1) & table["in answer"].ne(0))].itertuples():
             print(
                 row.question_id,
                 row.source,

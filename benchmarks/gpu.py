@@ -43,13 +43,13 @@ from pipeline.engines.vllm import engine as vllm
 from pipeline.engines.vllm import host as vllm_host
 from pipeline.engines.vllm.backlog import Work
 from pipeline.engines.vllm.messages import Prompt
+from pipeline.engines.vllm.speed import operations
 from pipeline.engines.vllm.translate import write_prompt
 from pipeline.flow import session
 from pipeline.flow.session import Session
 from pipeline.records import Chunk, Request
 from pipeline.run import execute
 from pipeline.sharding.balance import balance
-from pipeline.sharding.prediction import prefill_flops
 
 WAYS = ("plain", "cutlass", "product")
 """As vLLM comes; the pipeline with vLLM's FP8 products; the pipeline."""
@@ -519,7 +519,7 @@ def pages_of(folder: Path) -> list[tuple[Path, int]]:
 def rates(seconds: float, tokens: Iterable[int], pages: int, model: ModelSettings) -> dict[str, float]:
     """Return pages per second and TFLOP/s: two operations per weight and token, and causal attention."""
     counts = list(tokens)
-    flops = sum(prefill_flops(count, 0, model) for count in counts)
+    flops = sum(sum(operations(count, 0, model)) for count in counts)
     return {
         "pages_per_second": pages / seconds,
         "tflops": flops / seconds / 1e12,

@@ -141,8 +141,9 @@ def open_journal(output: Path, count: int) -> None:
         seconds = time.monotonic() - begin
         print(f"opened in {seconds:.1f} s, peak memory {peak_mb():.0f} MB")
         for number in range(count):
-            given = cell(number)
-            opened.wanted.add_document(document(number))
+            found = document(number)
+            given = cell(number, found)
+            opened.wanted.add_document(found)
             opened.wanted.want(given)
             assert opened.known.is_finished(given, retry_errors=True)
         opened.sink.publish(complete=True)
@@ -166,8 +167,8 @@ def document(number: int) -> Document:
     return Document(f"{number:07}.pdf", Path(f"{number:07}.pdf"), "pdf", 1, f"{number:064x}")
 
 
-def cell(number: int) -> Cell:
-    given = document(number)
+def cell(number: int, found: Document | None = None) -> Cell:
+    given = found or document(number)
     return Cell(f"{number:032x}", Subject("document", given.source, given.document_id, (), 1), QUESTION)
 
 

@@ -5,7 +5,7 @@
 #
 #   shards=16      tasks that share the work
 #   at_once=N      how many of them may run at the same time; default: as many as Slurm will
-#   gpus=8         GPUs per task; 0 for engine=embedded
+#   gpus=8         GPUs per task; 0 for engine=embedded, and by itself for engine=server
 #
 # Everything else goes to pipeline.run as it is; engine=vllm unless another is given, since the node that plans may
 # have no GPU to see. The same command again does only what is missing, new or changed.
@@ -18,7 +18,7 @@ set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 python=${DOCBATCH_PYTHON:-python3}
-shards=16 at_once='' gpus=8 output=output engine=engine=vllm
+shards=16 at_once='' gpus='' output=output engine=engine=vllm registry=''
 overrides=()
 for argument; do
     case $argument in
@@ -27,11 +27,13 @@ for argument; do
         gpus=*) gpus=${argument#*=} ;;
         output=*) output=${argument#*=} ;;
         engine=*) engine=$argument ;;
+        engine.registry=*) registry=${argument#*=}; overrides+=("$argument") ;;
         -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 0 ;;
         *) overrides+=("$argument") ;;
     esac
 done
 overrides+=("output=$output" "$engine")
+[ -n "$gpus" ] || { [ "$engine" = engine=server ] && gpus=0; } || gpus=8    # the GPUs are the servers'
 
 die() { echo "error: $*" >&2; exit 1; }
 for number in "shards=$shards" "gpus=$gpus" "at_once=${at_once:-1}"; do
@@ -62,6 +64,7 @@ if [ -s "$journal/jobs" ]; then
 fi
 rm -f "$output/plan.parquet"    # a plan that fails must not leave the tasks another's
 : > "$journal/jobs"
+[ -z "$registry" ] || mkdir -p "$registry"
 
 submitted=()
 give_up() { [ ${#submitted[@]} = 0 ] || scancel "${submitted[@]}"; die "sbatch failed; nothing is left queued"; }
@@ -74,6 +77,8 @@ submit() {
     id=${id%%;*}
     submitted+=("$id")
     echo "$name $id $first" >> "$journal/jobs"
+    # Servers of jobs/serve.sbatch stay as long as these are queued or run.
+    [ -z "$registry" ] || [ "$name" = publish ] || echo "$id" >> "$registry/jobs"
 }
 
 read -ra plan_options <<< "${DOCBATCH_PLAN_OPTIONS:-}"

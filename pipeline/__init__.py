@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.api import Run, answer, load
+    from pipeline.api import Run, answer, ask, load
 
-__all__ = ["Run", "answer", "load"]
+__all__ = ["Run", "answer", "ask", "load"]
 
 
 def __getattr__(name: str) -> object:

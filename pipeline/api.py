@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +113,25 @@ def _run(settings: RunSettings, logs: Path) -> Run:
         except Interrupted as signalled:
             # What notebooks and scripts expect of Ctrl-C.
             raise KeyboardInterrupt(f"{signalled}: finished work is saved; call again to continue") from None
+
+
+def ask(
+    question: str,
+    *,
+    model: str | None = None,
+    engine: str | None = None,
+    settings: Mapping[str, object] | None = None,
+) -> str:
+    """Return the reply to one question without any document; as `docbatch ask` does, nothing is stored.
+
+    Raises SettingsError for what cannot be asked, and EngineLost when the engine gives no reply.
+    """
+    from pipeline.flow import single
+
+    with tempfile.TemporaryDirectory() as folder:
+        given: dict[str, object] = {"input": ".", "output": folder, "model": model, "engine": engine}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return single.ask(composed_from(chosen | dict(settings or {})), question)
 
 
 def load(output: str | Path) -> Run:

@@ -103,10 +103,20 @@ def log_to(folder: Path) -> None:
     log.setLevel(logging.DEBUG)
     # A log on a full disk must not add to the lines on stderr: what is wrong is said once, by the run.
     logging.raiseExceptions = False
+    log.handlers = [_file_handler(folder), _terminal()]
+
+
+def log_to_terminal() -> None:
+    """Log to stderr alone, for a command without a folder of its own."""
+    log.setLevel(logging.INFO)
+    log.handlers = [_terminal()]
+
+
+def _terminal() -> logging.Handler:
     terminal = logging.StreamHandler()
     terminal.setLevel(logging.INFO)
     terminal.setFormatter(_WithoutTrace())
-    log.handlers = [_file_handler(folder), terminal]
+    return terminal
 
 
 class _WithoutTrace(logging.Formatter):

@@ -17,7 +17,7 @@ from pipeline import usage
 from pipeline.compose import CONF, known_settings
 from pipeline.usage import COMMANDS
 
-_CONFIGS = {"report": "report", "diff": "diff", "export": "export"}
+_CONFIGS = {"report": "report", "diff": "diff", "export": "export", "evaluate": "evaluate"}
 _OTHERS = {"status": ["output", "json"], "fetch": ["model", "model.path"], "completion": []}
 _VALUES = {
     "plan": ["true", "false"],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import os
 import re
 import resource
@@ -26,12 +27,16 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline import objects
 from pipeline.config import (
+    BudgetSettings,
+    CostSettings,
     DiffSettings,
     EmbeddedSettings,
+    EvaluateSettings,
     ExportSettings,
     PageSettings,
     ReportSettings,
     RunSettings,
+    ServerSettings,
     VllmSettings,
 )
 from pipeline.errors import SettingsError
@@ -41,9 +46,11 @@ CONF = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.pa
 
 _FIRST_BYTES = 1 << 16
 """More than Hydra's record of a run takes, which is written before anything else."""
+_ENGINES = {"embedded": EmbeddedSettings, "vllm": VllmSettings, "server": ServerSettings}
 _LEAST_MEMORY_MB, _LEAST_FILES = 2048, 128
 _PAGES = ("auto", "all", "none")
 _FORMATS = ("csv", "xlsx", "jsonl", "markdown")
+_METHODS = ("auto", "isotonic", "platt")
 _TABLES = ("answers", "documents", "requests")
 
 
@@ -54,7 +61,7 @@ def to_settings(config: DictConfig) -> RunSettings:
     return settings
 
 
-_Settings = TypeVar("_Settings", RunSettings, ReportSettings, DiffSettings, ExportSettings)
+_Settings = TypeVar("_Settings", RunSettings, ReportSettings, DiffSettings, ExportSettings, EvaluateSettings)
 
 
 def _typed(kind: type[_Settings], config: DictConfig) -> _Settings:
@@ -74,9 +81,11 @@ def _by_engine(config: DictConfig) -> DictConfig:
     given = config.copy()
     engine = {str(key): value for key, value in given.engine.items_ex(resolve=False)}
     own = {
-        name: {field.name: engine.pop(field.name) for field in fields(kind) if field.name in engine}
-        for name, kind in (("embedded", EmbeddedSettings), ("vllm", VllmSettings))
+        name: {field.name: engine[field.name] for field in fields(kind) if field.name in engine}
+        for name, kind in _ENGINES.items()
     }
+    # Afterwards: some settings are those of two engines.
+    engine = {name: value for name, value in engine.items() if not any(name in each for each in own.values())}
     # conf/ has the flat names alone, so the nested ones are new to the struct.
     OmegaConf.set_struct(given, False)
     given.engine = {**engine, **own}
@@ -92,6 +101,11 @@ def _check_values(settings: RunSettings) -> None:
         raise SettingsError(f"shard.index={settings.shard.index}: must be 0 to {settings.shard.count - 1}")
     if settings.pack.max_images < 1 or settings.task.max_output_tokens < 1:
         raise SettingsError("pack.max_images and task.max_output_tokens: must be at least 1")
+    _check_money(settings)
+    if settings.evaluate.min_score is not None and not 0 <= settings.evaluate.min_score <= 1:
+        raise SettingsError(f"evaluate.min_score={settings.evaluate.min_score:g}: must be 0 to 1")
+    if settings.evaluate.gold is not None and not Path(settings.evaluate.gold).is_file():
+        raise SettingsError(f"evaluate.gold={settings.evaluate.gold}: there is no such file; check the path")
     if settings.task.max_output_tokens >= settings.model.context_tokens:
         raise SettingsError(
             f"task.max_output_tokens: leaves no room in {settings.model.context_tokens} tokens"
@@ -114,6 +128,25 @@ def _check_url(name: str, url: str) -> None:
     except SettingsError as error:
         raise SettingsError(f"{name}={error}") from None
     objects.check_installed()
+
+
+def _check_money(settings: RunSettings) -> None:
+    given = {
+        **_numbers("cost", settings.cost),
+        **_numbers("budget", settings.budget),
+        "pilot": settings.pilot,
+    }
+    for name, value in given.items():
+        if value is not None and not (0 <= value < math.inf):
+            raise SettingsError(f"{name}={value}: must be 0 or more")
+    if settings.pilot and settings.shard.planned:
+        raise SettingsError(f"pilot={settings.pilot}: a shard of a plan has its inputs; run the pilot before")
+    if settings.budget.money is not None and not any(_numbers("cost", settings.cost).values()):
+        raise SettingsError("budget.money: needs a price; set cost.gpu_hour_price or cost.core_hour_price")
+
+
+def _numbers(section: str, settings: CostSettings | BudgetSettings) -> dict[str, float | None]:
+    return {f"{section}.{field.name}": getattr(settings, field.name) for field in fields(settings)}
 
 
 def _check_limits() -> None:
@@ -251,6 +284,19 @@ def compose_export(overrides: Sequence[str]) -> ExportSettings:
     return settings
 
 
+def compose_evaluate(overrides: Sequence[str]) -> EvaluateSettings:
+    """Compose the settings of an evaluation; raises SettingsError naming the override that is wrong."""
+    settings = _compose_as(EvaluateSettings, "evaluate", overrides)
+    wanted = [name for name in ("run", "vectors", "dataset") if getattr(settings, name) is not None]
+    if len(wanted) != 1:
+        raise SettingsError("run=, vectors=, dataset=: give one of them; --help explains each")
+    if settings.method not in _METHODS:
+        raise SettingsError(f"method={settings.method}: must be one of {', '.join(_METHODS)}")
+    if settings.dataset is not None and not (settings.files and settings.to):
+        raise SettingsError("dataset=: also needs files=PARQUET and to=FOLDER")
+    return settings
+
+
 def _compose_as(kind: type[_Settings], config: str, overrides: Sequence[str]) -> _Settings:
     try:
         composed = _compose(overrides, config)
@@ -320,4 +366,4 @@ def _one_line(error: Exception) -> str:
 
 def _full_key(error: OmegaConfBaseException) -> str:
     key = str(error.full_key) if isinstance(error.full_key, str) else "settings"
-    return re.sub(r"^engine\.(embedded|vllm)\.", "engine.", key)
+    return re.sub(r"^engine\.(embedded|vllm|server)\.", "engine.", key)

@@ -76,7 +76,6 @@ class ModelSettings:
     head_dim: int
     gpus: int
     """GPUs that hold one copy in bf16, by the model's card."""
-    tflops_per_gpu: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -136,16 +135,44 @@ class VllmSettings:
 
 
 @dataclass(slots=True, kw_only=True)
+class ServerSettings:
+    urls: list[str]
+    """Base URLs of vLLM servers, such as http://node7:8000/v1."""
+    registry: str | None
+    """Folder in which `docbatch serve` says where its servers are, and clients that they are at work."""
+    served_model: str | None
+    """The name under which the servers know the model; null: the only one that they have."""
+    key_variable: str
+    """Environment variable with the key of the servers, which is never a setting itself."""
+    images: str
+    """How page images travel: `data`, in the request; `file`, as paths that the servers read."""
+    max_concurrency: int
+    """Requests under way on each server at most; fewer while it is busy with others'."""
+    request_timeout_s: float
+    attempts: int
+    """Times that a request is sent, with a cut or malformed reply each time, before its row is an error."""
+    outage_s: float
+    """Seconds without any reply after which a run gives up."""
+    load_timeout_s: float
+    repetition_tokens: int
+    repetition_count: int
+    repetition_penalty: float
+
+
+@dataclass(slots=True, kw_only=True)
 class EngineSettings:
     """On the command line an engine's own settings stand beside these: `engine.quantization=fp8`."""
 
     name: str
     review_below: float
     """Confidence under which an answer is marked `needs_review`."""
+    calibration: str | None
+    """File by which confidence becomes the share of right answers."""
     repair_attempts: int
     """Times that a reply which is cut, repeats itself or has the wrong form is asked for again."""
     embedded: EmbeddedSettings
     vllm: VllmSettings
+    server: ServerSettings
 
 
 @dataclass(slots=True, kw_only=True)
@@ -159,12 +186,43 @@ class SinkSettings:
 
 
 @dataclass(slots=True, kw_only=True)
+class CostSettings:
+    gpu_hour_price: float
+    """What one GPU costs in an hour, in any currency."""
+    core_hour_price: float
+    """What one core costs in an hour, where no GPU answers."""
+
+
+@dataclass(slots=True, kw_only=True)
+class BudgetSettings:
+    """What a run and the attempts that it continues may spend; null: no limit."""
+
+    gpu_hours: float | None
+    money: float | None
+
+
+@dataclass(slots=True, kw_only=True)
+class GateSettings:
+    gold: str | None
+    """The golden set; null: the gold answers of the questions file."""
+    min_score: float | None
+    """What the score has to reach, by the lower end of its interval, for tables to be published."""
+    profile: str
+    metric: str
+    right_from: float
+
+
+@dataclass(slots=True, kw_only=True)
 class RunSettings:
     input: str
     output: str
     plan: bool
+    pilot: int
+    """Inputs of a sample that are answered before the rest is planned; 0: none."""
     strict: bool
     retry_errors: bool
+    cost: CostSettings
+    budget: BudgetSettings
     shard: ShardSettings
     source: SourceSettings
     raster: RasterSettings
@@ -173,6 +231,7 @@ class RunSettings:
     task: TaskSettings
     engine: EngineSettings
     sink: SinkSettings
+    evaluate: GateSettings
 
 
 @dataclass(slots=True, kw_only=True)
@@ -219,6 +278,30 @@ class ExportSettings:
     to: str | None
     """The folder to write to; null: OUTPUT/export."""
     tables: list[str]
+
+
+@dataclass(slots=True, kw_only=True)
+class EvaluateSettings:
+    run: str | None
+    gold: str | None
+    """The golden set; null: the gold answers of the run's own questions, and its reviews."""
+    against: str | None
+    """Another run, whose score is compared answer by answer."""
+    profile: str
+    metric: str
+    """The metric that says whether an answer is right."""
+    right_from: float
+    """The score from which it is."""
+    calibrate: str | None
+    """The file that a calibration is written to."""
+    method: str
+    vectors: str | None
+    """Folder of CSV files with scores of reference implementations."""
+    dataset: str | None
+    files: str | None
+    """Parquet files of the data set."""
+    to: str | None
+    limit: int | None
 
 
 def whole(settings: RunSettings) -> RunSettings:

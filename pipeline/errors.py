@@ -3,6 +3,7 @@
 PipelineError
 ├── SettingsError          the run cannot start: fix the command line (exit 1)
 ├── OutputError            the output cannot be used: locked, full, of another layout (exit 1)
+├── OverBudget             nothing more may be spent (exit 75, finished work is saved)
 ├── StorageError           object storage cannot be reached, or refuses (exit 1, finished work is saved)
 │   └── StorageRefused     one object may not be read: a row where it is an input
 ├── EngineLost             the engine is gone for good (exit 1, finished work is saved)
@@ -26,6 +27,10 @@ class SettingsError(PipelineError):
 
 class OutputError(PipelineError):
     """The output directory cannot be used; the message says why."""
+
+
+class OverBudget(PipelineError):
+    """What is left would exceed the budget; the message says by how much."""
 
 
 class StorageError(PipelineError):

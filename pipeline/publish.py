@@ -6,7 +6,8 @@
 Takes the settings that the plan and its tasks were given. The journals of all shards become the tables that
 analysts read, each replaced whole. What is missing is named, shard by shard, and makes the exit status 1;
 what is there is published all the same. `summary.md` in the output tells both; `report/index.html` is a page
-to look at.
+to look at. With evaluate.min_score=0.8 the answers are scored first, against the questions' own answers or
+evaluate.gold=FILE; below it nothing is published, and the tables of before are left.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pipeline.command import EXIT_FAILED, errors_end_in_a_line
 from pipeline.compose import compose_report, compose_settings
 from pipeline.config import RunSettings
 from pipeline.errors import PipelineError
+from pipeline.evaluating.installed import scores_of
 from pipeline.flow.progress import describe
 from pipeline.sharding.publish import complaints, publish
 from pipeline.viewing import report
@@ -31,8 +33,11 @@ def main() -> None:
         settings = compose_settings(sys.argv[1:])
         with store.opened(settings.output) as output:
             published = publish(settings)
+            scores = scores_of(settings)
             missing = complaints(published, output)
             print(describe(published.summary, settings.output))
+            if scores:
+                print(f"scores   {scores}")
             _write_report(settings, published.summary.cells)
     if missing:
         for line in missing:

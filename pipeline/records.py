@@ -142,6 +142,25 @@ class Outline:
     failure: Failure | None = None
     is_repaired: bool | None = None
     """The file's structure was damaged and was rebuilt; None where that is not known."""
+    sample: str | None = None
+    """Text of its first page, where a plan asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What another answer about the same subject must be, or must not be, for a question to be asked."""
+
+    question_id: str
+    is_equal: bool
+    value: str
+
+    def holds(self, answer: str | None) -> bool:
+        """Tell whether an answer meets it, whatever its case; without an answer nothing does."""
+        return answer is not None and (_plain(answer) == _plain(self.value)) == self.is_equal
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold().rstrip(".")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +172,33 @@ class Question:
     document: str = ""
     gold_answer: str | None = None
     gold_page: str | None = None
+    when: Condition | None = None
+    """Asked only where this holds."""
+
+
+class Charge(NamedTuple):
+    """What something cost; multiples of a power of two, so that sums are exact in any order."""
+
+    gpu_seconds: float = 0.0
+    cost: float = 0.0
+    """In the currency of the prices of the settings."""
+
+
+FREE = Charge()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an engine is given to read and to write."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    """Of the prompt: those that it need not compute again."""
+    output_tokens: float = 0.0
+    pages: int = 0
+    """Pages that it reads for the first time."""
+    scans: int = 0
+    """Of these: pages without a text layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +269,8 @@ class Completion:
     boxes: tuple[Box, ...] = ()
     """Where an engine that reads pages itself (OCR) found what it quotes."""
     engine_seconds: float = 0.0
+    charge: Charge | None = FREE
+    """Of a stored reply: what it cost; None where an earlier version did not note it."""
     failure: Failure | None = None
 
 
@@ -258,11 +306,17 @@ class Answer:
     requests: int = 0
     finish_reason: str | None = None
     confidence: float | None = None
+    engine_confidence: float | None = None
+    """Before calibration."""
+    page_quality: str | None = None
+    """Of the pages that it rests on, the worst: `text`, `clean_scan` or `poor_scan`."""
     needs_review: bool = False
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
     engine_seconds: float = 0.0
+    charge: Charge | None = FREE
+    """What its stored replies cost; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +366,7 @@ class DocumentRow:
 
 @dataclass(slots=True)
 class Summary:
-    """Counts of a run; inputs = ok + error, and cells = reused + answered + failed."""
+    """Counts of a run; inputs = ok + error, and cells = reused + answered + failed + not_asked."""
 
     inputs: int = 0
     inputs_found: int = 0
@@ -330,6 +384,8 @@ class Summary:
     questions_unmatched: list[str] = field(default_factory=list)
     """Document patterns that match no input."""
     cells: int = 0
+    not_asked: int = 0
+    """Questions that were not asked because an earlier answer does not say so."""
     reused: int = 0
     """Answers that were there before this run, and still are what these settings give."""
     earlier: int = 0
@@ -345,6 +401,12 @@ class Summary:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+    gpu_seconds: float = 0.0
+    """Of the GPUs that this run held while it had requests under way: the sum over its requests."""
+    cost: float = 0.0
+    """The same in money, with the cores of engines without a GPU."""
+    loading_gpu_seconds: float = 0.0
+    """Beside these: until the model was loaded."""
     seconds: float = 0.0
     errors: dict[str, int] = field(default_factory=dict)
     rows_left: dict[str, int] = field(default_factory=dict)

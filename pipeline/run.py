@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,27 +24,36 @@ from pipeline.command import (
 )
 from pipeline.compose import CONF, check_arguments, to_settings, with_input
 from pipeline.config import RunSettings
-from pipeline.errors import Interrupted, SettingsError
+from pipeline.errors import Interrupted, OverBudget, SettingsError
 
 if TYPE_CHECKING:
     from pipeline.flow.session import Inputs
     from pipeline.records import Summary
 
 
-def execute(settings: RunSettings) -> Summary:
-    """Take documents to pages to requests to completions to answers to Parquet, window by window."""
+def execute(settings: RunSettings, find: Callable[[], Inputs] | None = None) -> Summary:
+    """Take documents to pages to requests to completions to answers to Parquet, window by window.
+
+    `find` gives some of the inputs; what is known of the others then stays as it is.
+    """
     from pipeline.asking.windows import windows
+    from pipeline.evaluating.installed import gate_of
     from pipeline.flow import session
 
-    with signals_raise(), session.opened(settings, lambda: inputs(settings)) as run:
+    with (
+        signals_raise(),
+        session.opened(settings, find or (lambda: inputs(settings)), gate_of(settings)) as run,
+    ):
         try:
             run.record("running")
-            chunks = run.agenda.chunks(run.agenda.outlines())
-            rendered = run.rasterizer.render(windows(chunks, run.room_tokens))
-            for window in run.exchange.answered(rendered):
-                run.checkpoint(window)
-                run.rasterizer.release(window)
-            run.finish()
+            for chunks in run.passes():
+                affordable = run.budget.within(windows(chunks, run.room_tokens))
+                rendered = run.rasterizer.render(affordable)
+                for window in run.exchange.answered(rendered):
+                    run.checkpoint(window)
+                    run.rasterizer.release(window)
+            run.budget.check()
+            run.finish(complete=find is None)
         except BaseException as error:
             run.stop(error)
             raise
@@ -58,6 +68,13 @@ def inputs(settings: RunSettings) -> Inputs:
     if settings.shard.planned:
         return shards.inputs(settings)
     return session.find_inputs(settings, balance.balance)
+
+
+def pilot(settings: RunSettings) -> str:
+    """Answer a sample of the inputs, and return the plan of all of them with what the sample says."""
+    from pipeline.sharding import pilot
+
+    return pilot.make(settings, lambda find: execute(settings, find))
 
 
 def plan(settings: RunSettings) -> str:
@@ -104,12 +121,18 @@ def _run(config: DictConfig) -> None:
         from pipeline.flow.progress import describe
 
         try:
+            if settings.pilot:
+                print(pilot(settings))
+                return
             summary = execute(settings)
         except Interrupted as signalled:
             ignore_signals()
             print(
                 f"interrupted by {signalled}: finished work is saved; run again to continue", file=sys.stderr
             )
+            sys.exit(EXIT_INTERRUPTED)
+        except OverBudget as stopped:
+            print(f"stopped: {stopped}; finished work is saved", file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
     print(describe(summary, settings.output))
     if settings.strict and summary.failed:

@@ -31,6 +31,12 @@ def has_ended(state: str) -> bool:
     return state in _ENDED
 
 
+def is_any_unfinished(jobs: Sequence[str]) -> bool:
+    """Tell whether Slurm is still to run, or runs, any of these jobs; not when it cannot be asked."""
+    lines = _squeue(",".join(jobs), "%T") if jobs else []
+    return any(state.strip() in _UNFINISHED for state in lines or [])
+
+
 def submitted(output: Path) -> dict[str, list[str]]:
     """Return the ids of the jobs that `jobs/submit.sh` submitted last, by what they do."""
     found: dict[str, list[str]] = {}

@@ -25,6 +25,8 @@ _GROUPS = {
     "pack": "default",
     "sink": "parquet",
 }
+_NESTED = ("shard", "cost", "budget", "evaluate")
+"""Settings outside of any group that have settings below them."""
 
 
 COMMANDS = {
@@ -33,9 +35,12 @@ COMMANDS = {
     "status": "how far a run, or the shards of a plan, are",
     "publish": "make the tables of what the shards of a plan have answered",
     "report": "write a page to look at, search and review",
+    "evaluate": "how good the answers are: scores against what is right, and what confidence is worth",
     "diff": "what changed between two runs",
     "export": "the answers as CSV, XLSX, JSON Lines or Markdown",
     "fetch": "download a model's weights, ahead of a run",
+    "ask": "ask the model one question, without any document",
+    "serve": "run a vLLM server for as long as runs with engine=server need it",
     "completion": "let the shell complete commands and settings",
     "check": "tell whether a run would accept these settings",
 }
@@ -101,11 +106,11 @@ def _settings(lines: Sequence[str]) -> Iterator[Setting]:
     for line in lines:
         indent = len(line) - len(line.lstrip(" "))
         match = _SETTING.fullmatch(line.strip())
-        if match is None or indent > (2 if above == "shard" else 0):
+        if match is None or indent > (2 if above in _NESTED else 0):
             continue
         if indent == 0:
             above = match["name"]
-            if above == "shard":
+            if above in _NESTED:
                 continue
         name = f"{above}.{match['name']}" if indent else match["name"]
         yield Setting(name, _shown(match["value"]), match["meaning"] or "")

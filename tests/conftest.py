@@ -65,6 +65,7 @@ def engine_context(settings: RunSettings, scratch: Path, **given: Any) -> Engine
         log=scratch / "engine-{}.log",
         adapt_tokenizer=tokens.skip_pixels,
         detect_language=language.detect_language,
+        count_tokens=lambda pages, text: 10,
     )
     return replace(context, **given)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,9 +51,7 @@ def test_help_says_what_every_setting_means() -> None:
     settings = [*usage.main_settings(), *(s for group in usage.settings_of_groups().values() for s in group)]
     assert not [setting.name for setting in settings if not setting.meaning]
     shown = {setting.name for setting in settings}
-    nested = {
-        name.replace("engine.vllm.", "engine.").replace("engine.embedded.", "engine.") for name in EFFECTS
-    }
+    nested = {re.sub(r"^engine\.(vllm|embedded|server)\.", "engine.", name) for name in EFFECTS}
     assert nested == shown
 
 
@@ -87,7 +86,7 @@ def test_bash_completes_commands_settings_and_choices() -> None:
         "docbatch sta": ["status"],
         "docbatch run task.quest": ["task.question=", "task.questions="],
         "docbatch run task = c": ["chart", "classify"],
-        "docbatch run engine =": ["auto", "embedded", "vllm"],
+        "docbatch run engine =": ["auto", "embedded", "server", "vllm"],
         "docbatch export output = x format = x": ["xlsx"],
         "docbatch report report.pa": ["report.pages=", "report.page_px="],
         "docbatch run input = /etc/hostn": ["/etc/hostname"],

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import errors
-from pipeline.tables import changes, columns, dictionary, reviews
+from pipeline.tables import changes, columns, dictionary, evaluation, reviews
 from pipeline.viewing.remedies import REMEDIES
 
 ROOT = Path(__file__).parents[1]
@@ -82,6 +82,9 @@ def test_every_schema_of_a_table_is_described() -> None:
         columns.PLAN,
         reviews.REVIEWS,
         changes.CHANGES,
+        evaluation.JUDGED,
+        evaluation.SCORES,
+        evaluation.HISTORY,
     )
     described = [table.schema for table in dictionary.TABLES.values()]
     assert len(described) == len(homes) and all(schema in described for schema in homes)

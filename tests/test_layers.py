@@ -22,8 +22,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         stage: SPINE | GROUND for stage in STAGES
     },  # nothing of each other: the flow hands over what they need
     "flow": SPINE | GROUND | STAGES,
-    "sharding": SPINE | GROUND | STAGES | {"flow"},
+    "sharding": SPINE | GROUND | STAGES | {"flow", "evaluating"},
     "viewing": SPINE | GROUND | STAGES,
+    "evaluating": SPINE | GROUND | STAGES | {"viewing"},
     "command": SPINE | {"store"},
     "compose": SPINE | {"engines", "objects"},
     "usage": SPINE | {"compose"},
@@ -35,10 +36,13 @@ COMMANDS = {
     "publish",
     "report",
     "diff",
+    "evaluate",
     "export",
     "check",
     "completion",
     "fetch",
+    "serve",
+    "ask",
     "api",
     "docbatch",
 }
@@ -51,13 +55,19 @@ HOMES = {
     "pillow_heif": {"reading.images"},
     "pymupdf4llm": {"engines.embedded"},
     "mistral_common": {"asking.tokens"},
-    "pyarrow": {"tables", "sharding.shards"},
+    "pyarrow": {"tables", "sharding.shards", "evaluating.datasets"},
     "rapidocr": {"engines.embedded"},
+    "rapidfuzz": {"evaluating.metrics"},
+    "jiwer": {"evaluating.metrics"},
+    "anls_star": {"evaluating.metrics"},
+    "sklearn": {"evaluating.calibrate"},
+    "matplotlib": {"evaluating.plots"},
     "hydra": {"compose", "run"},
     "omegaconf": {"compose", "run"},
     "pebble": {"workers", "reading.raster"},
     "tqdm": {"flow.progress"},
     "vllm": {"engines.vllm"},
+    "openai": {"engines.server"},
     "torch": {"engines.vllm"},
     "xgrammar": {"engines.vllm"},
     "py3langid": {"reading.language"},
@@ -123,6 +133,18 @@ def test_each_heavy_library_has_one_home(library: str) -> None:
 
 
 def test_asking_for_help_loads_nothing_heavy() -> None:
-    heavy = {"pymupdf", "mistral_common", "pyarrow", "pandas", "numpy", "rapidocr", "vllm", "bm25s", "torch"}
+    heavy = {
+        "pymupdf",
+        "mistral_common",
+        "pyarrow",
+        "pandas",
+        "numpy",
+        "rapidocr",
+        "vllm",
+        "bm25s",
+        "torch",
+        "sklearn",
+        "matplotlib",
+    }
     for name in ("run", "command", "compose", "config", "errors", "usage", "docbatch"):
         assert not {i.split(".")[0] for i in imports(modules()[name], at_import=True)} & heavy

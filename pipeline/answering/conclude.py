@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from pipeline.answering.calibration import Calibration
 from pipeline.answering.confidence import confidence, spans
 from pipeline.answering.evidence import look_up
 from pipeline.answering.parse import Problem
@@ -22,6 +23,7 @@ class Conclusion:
     reader: Reader
     review_below: float
     review_all: bool
+    calibration: Calibration | None = None
 
     def answer(self, cell: Cell, completion: Completion | None, pending: Pending) -> Answer:
         """Return the answer of a cell whose last reply is in; without any reply its first failure."""
@@ -66,12 +68,15 @@ class Conclusion:
         known = [self._confidence(completion), *(p.confidence for p in pending.rests_on(reply.pages))]
         # A merge is as sure as the least sure part that it rests on: writing it down again adds no knowledge.
         sure = None if known[0] is None else min(value for value in known if value is not None)
+        quality = pending.quality(reply.pages)
         answer = replace(
             answer,
             status="ok",
             answer=reply.answer,
             fields=reply.fields,
-            confidence=sure,
+            confidence=self.calibration.of(sure, quality) if self.calibration else sure,
+            engine_confidence=sure,
+            page_quality=quality,
             evidence_pages=reply.pages,
             evidence_found=evidence.found,
             evidence_quote=reply.quote,
@@ -111,6 +116,7 @@ def _begin(cell: Cell, completion: Completion | None, pending: Pending) -> Answe
         cached_tokens=spent.cached_tokens,
         output_tokens=spent.output_tokens,
         engine_seconds=spent.engine_seconds,
+        charge=spent.charge,
     )
 
 

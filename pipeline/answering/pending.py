@@ -6,7 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.answering.reply import mentioned_pages
-from pipeline.records import Completion, Failure, Page, Request
+from pipeline.records import FREE, Charge, Completion, Failure, Page, Request
+
+_FEW_PIXELS = 600
+"""Of the longest side of a page image: a page of text is hardly legible below."""
 
 
 @dataclass(slots=True)
@@ -18,6 +21,7 @@ class Spent:
     cached_tokens: int = 0
     output_tokens: int = 0
     engine_seconds: float = 0.0
+    charge: Charge | None = FREE
 
     def add(self, completion: Completion) -> None:
         """Count a completion; what no engine took is not a request."""
@@ -27,6 +31,14 @@ class Spent:
         self.cached_tokens += completion.cached_tokens
         self.output_tokens += completion.output_tokens
         self.engine_seconds += completion.engine_seconds
+        self.charge = _sum(self.charge, completion.charge)
+
+
+def _sum(one: Charge | None, other: Charge | None) -> Charge | None:
+    """Add what two things cost; what is not known of one is not known of both."""
+    if one is None or other is None:
+        return None
+    return Charge(one.gpu_seconds + other.gpu_seconds, one.cost + other.cost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +62,9 @@ class Pending:
     covered: set[int] = field(default_factory=set)
     """All pages whose text is known to be what they show."""
     doubtful: set[int] = field(default_factory=set)
+    poor: set[int] = field(default_factory=set)
+    """Pages that can hardly be read: faint, damaged, or of few pixels."""
+    seen: set[int] = field(default_factory=set)
     pages_read: int = 0
     failures: list[Failure] = field(default_factory=list)
     spent: Spent = field(default_factory=Spent)
@@ -82,15 +97,31 @@ class Pending:
             if page.text_covers or (page.blank and page.ordinal not in doubtful)
         }
         self.doubtful |= doubtful
+        self.poor |= {page.ordinal for page in request.pages if _is_poor(page)}
+        self.seen |= {page.ordinal for page in request.pages}
         # For the same reason texts of pages are kept only where a quote can lie.
         kept = request.pages if request.siblings == 1 else _cited(request.pages, completion.text)
         self.pages.update((page.ordinal, page) for page in kept)
+
+    def quality(self, cited: Sequence[int]) -> str | None:
+        """Return the worst quality of the pages that an answer cites; of all pages where it cites none."""
+        pages = (set(cited) & self.seen) or self.seen
+        if not pages:
+            return None
+        if pages & self.poor:
+            return "poor_scan"
+        return "text" if pages <= self.covered else "clean_scan"
 
     def rests_on(self, cited: Sequence[int]) -> Iterable[Part]:
         """Return the parts that an answer rests on: those that showed a page it cites, or said anything."""
         showed = [part for part in self.parts if part.pages & set(cited)]
         # An answer without pages may rest on any part that said something.
         return showed or [part for part in self.parts if part.says_something] or self.parts
+
+
+def _is_poor(page: Page) -> bool:
+    few_pixels = 0 < max(page.width_px, page.height_px) < _FEW_PIXELS and not page.text_covers
+    return page.faint or page.damaged or few_pixels
 
 
 def _cited(pages: Sequence[Page], text: str) -> list[Page]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+from pipeline.answering.calibration import Calibration
 from pipeline.answering.conclude import Conclusion, ordinals
 from pipeline.answering.fit import Form
 from pipeline.answering.parse import Problem
@@ -41,17 +42,19 @@ class Reducer:
         field_kinds: Mapping[str, str],
         review_all: bool,
         checks_parts: bool = True,
+        calibration: Calibration | None = None,
     ) -> None:
         """`write_merge` and `write_again` give a request's text and its exact tokens.
 
         `write_again` takes the request whose reply had a fault, and that fault; `room_tokens` is the most a
         request may have, `repair_attempts` how often the same is asked again. `field_kinds` are the kinds of
         the columns that structured answers fill; `review_all`: the engine is not sure of this kind of task;
-        `checks_parts`: its replies about parts of a long document have the form of whole replies.
+        `checks_parts`: its replies about parts of a long document have the form of whole replies;
+        `calibration`: what its confidence is worth.
         """
         form = Form(envelope) if envelope is not None else None
         self._reader = Reader(form, evidence, answer_field, field_kinds)
-        self._conclusion = Conclusion(self._reader, review_below, review_all)
+        self._conclusion = Conclusion(self._reader, review_below, review_all, calibration)
         self._write_merge = write_merge
         self._write_again = write_again
         self._room_tokens = room_tokens

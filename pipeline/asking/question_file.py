@@ -25,6 +25,8 @@ _BOMS = (
     (b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"),
     (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"),
 )  # fmt: skip
+_STRUCTURED = ("answers", "pages", "boxes", "fields", "about")
+"""Columns of golden sets that may hold lists and objects: they are read as JSON."""
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _OTHER_SPREADSHEETS = (".xls", ".xlsb", ".ods", ".numbers")
 _MOSTLY_ASCII = 0.2
@@ -201,4 +203,7 @@ def _text(value: object, row: int, name: str) -> str | None:
         return str(int(number)) if number.is_integer() and abs(number) < 1e15 else str(value)
     if isinstance(value, dt.date | dt.time | dt.timedelta | Decimal):
         return str(value)
+    if name in _STRUCTURED:
+        # Parquet gives lists as arrays.
+        return json.dumps(getattr(value, "tolist", lambda: value)(), ensure_ascii=False, default=str)
     raise ValueError(f"row {row}: its {name} is not a text")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.asking import question_file
+from pipeline.asking import condition, question_file
 from pipeline.asking.plain import one_line
 from pipeline.asking.selection import same_documents
 from pipeline.config import TaskSettings
@@ -18,7 +18,7 @@ from pipeline.records import Question, clean_text
 log = logging.getLogger("pipeline")
 
 SCOPES = ("page", "document", "folder")
-_COLUMNS = ("question_id", "question", "document", "answer", "page")
+_COLUMNS = ("question_id", "question", "document", "answer", "page", "when")
 # What others call our columns: left unread, such a column would change what is asked without a word.
 _OTHER_NAMES = {
     "document": "doc docs doc_id doc_name document_id document_name documents file files filename file_name "
@@ -26,6 +26,7 @@ _OTHER_NAMES = {
     "question_id": "id ids qid q_id questionid question_no question_number",
     "question": "q query queries questions question_text text prompt",
     "answer": "gold expected answers gold_answer expected_answer reference_answer ground_truth",
+    "when": "condition conditions only_if only_when ask_if",
     "page": "pages page_number page_no gold_page",
 }
 _OURS_BY_NAME = {other: ours for ours, others in _OTHER_NAMES.items() for other in others.split()}
@@ -66,6 +67,7 @@ def _from_file(path: str) -> list[Question]:
                 f"question_id {one_line(repr(key[0]), 60)} appears twice{where}: give each its own"
             )
         seen.add(key)
+    condition.check(found)
     return found
 
 
@@ -107,4 +109,5 @@ def _question(row: Mapping[str, str], number: int, has_ids: bool) -> Question:
     if not text or not question_id:
         raise ValueError(f"row {number} lacks question_id or question")
     gold_answer, gold_page = row.get("answer") or None, row.get("page") or None
-    return Question(question_id, text, document, gold_answer=gold_answer, gold_page=gold_page)
+    when = condition.parse(row.get("when", ""))
+    return Question(question_id, text, document, gold_answer=gold_answer, gold_page=gold_page, when=when)

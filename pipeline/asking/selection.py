@@ -39,6 +39,11 @@ class Selection:
         self._fixed_lengths = sorted({(len(first), len(last)) for first, last in self._globs})
         self._of_any = self._most_specific([])
 
+    @property
+    def leaders(self) -> frozenset[str]:
+        """Ids of the questions whose answers decide whether others are asked."""
+        return frozenset(each.when.question_id for each in self._questions if each.when)
+
     def _add(self, index: int, pattern: str) -> None:
         if not pattern:
             self._any.append(index)

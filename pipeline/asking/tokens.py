@@ -19,6 +19,7 @@ from PIL import Image
 
 from pipeline.config import ModelSettings
 from pipeline.errors import SettingsError
+from pipeline.records import Page
 
 Tokenizer = MistralTokenizer[Any, Any, Any, Any, Any]
 
@@ -48,6 +49,13 @@ class TokenCounter:
         One token per patch, one at the end of each row of patches (`ImageEncoder` in mistral_common).
         """
         return (width_px // self._patch_px + 1) * (height_px // self._patch_px)
+
+    def request(self, pages: Sequence[Page], prompt: str) -> int:
+        """Count a request: the labels and images of pages, then the prompt; or the prompt alone."""
+        if not pages:
+            return self.merge(prompt)
+        shown = sum(self.text(page.label) + self.image(page.width_px, page.height_px) for page in pages)
+        return shown + self.text(prompt) + self.overhead
 
     def merge(self, prompt: str) -> int:
         """Count a prompt of text alone."""

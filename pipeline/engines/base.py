@@ -8,10 +8,22 @@ from pathlib import Path
 from typing import Protocol, Self, TypeAlias
 
 from pipeline.config import ModelSettings
-from pipeline.records import Completion, Json, Request
+from pipeline.records import Completion, Json, Page, Request
 
 AdaptTokenizer: TypeAlias = Callable[[object], None]
 """Changes a tokenizer of mistral_common, of which engines know nothing else."""
+
+
+CountTokens: TypeAlias = Callable[[Sequence[Page], str], int]
+"""Counts the tokens of a prompt that shows pages, by their labels and sizes, and ends with a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What servers say they serve: a part of the identity of what is asked of them."""
+
+    model: str
+    version: str
 
 
 class Engine(Protocol):
@@ -56,3 +68,6 @@ class EngineContext:
     """Lets a tokenizer of mistral_common count image files without reading their pixels."""
     detect_language: Callable[[str], str | None]
     """Gives the ISO 639-1 code of a text."""
+    count_tokens: CountTokens
+    served: Served | None = None
+    """What the servers of the run serve; None for engines of its own."""

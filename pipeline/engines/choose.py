@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline import workers
 from pipeline.config import EngineSettings, ModelSettings
-from pipeline.engines.base import Engine, EngineContext
+from pipeline.engines.base import Engine, EngineContext, Served
 from pipeline.engines.embedded import limits
-from pipeline.engines.vllm import preflight
+from pipeline.engines.embedded.speed import EmbeddedSpeed
+from pipeline.engines.speed import Speed
+from pipeline.engines.vllm import placing, preflight
 from pipeline.errors import SettingsError
 from pipeline.records import Json
 
-ENGINES = ("auto", "vllm", "embedded")
-REPLIES = {"vllm": 1, "embedded": 3}
+ENGINES = ("auto", "vllm", "server", "embedded")
+REPLIES = {"vllm": 1, "server": 1, "embedded": 4}
 """Of each engine: raised when its code gives other replies to the same requests."""
 
 
@@ -28,8 +30,7 @@ def choose(engine: EngineSettings, model: ModelSettings) -> tuple[str, str]:
 
 
 def _why_not_vllm(engine: EngineSettings, model: ModelSettings) -> str | None:
-    # Not imported: that takes seconds and touches the GPU, in a process that never needs it.
-    if importlib.util.find_spec("vllm") is None:
+    if not placing.is_installed():
         return "vllm is not installed"
     if not (gpus := preflight.visible_gpus()):
         return "no GPU is visible"
@@ -38,6 +39,22 @@ def _why_not_vllm(engine: EngineSettings, model: ModelSettings) -> str | None:
     except SettingsError as error:
         return str(error)
     return None
+
+
+def speed(name: str, engine: EngineSettings, model: ModelSettings) -> Speed:
+    """Return what an engine takes of its machine, or of the GPUs that are assumed where none is visible."""
+    if name == "embedded":
+        return EmbeddedSpeed(engine.embedded.workers or workers.cores())
+    return placing.speed(engine.vllm, model)
+
+
+def layout(name: str, engine: EngineSettings, model: ModelSettings) -> str:
+    """Say which GPUs share a copy of the model, and why, in words for the user."""
+    if name == "server":
+        return "those of the servers, which are not known here: taken to be what engine.vllm says"
+    return (
+        placing.explain(engine.vllm, model) if name == "vllm" else "no GPU: answers come from the text itself"
+    )
 
 
 def identity(name: str, model: ModelSettings) -> str:
@@ -50,12 +67,25 @@ def is_unsure_of(name: str, envelope: Mapping[str, Json] | None) -> bool:
     return name == "embedded" and limits.is_unsure_of(envelope)
 
 
+def served(name: str, engine: EngineSettings, remembered: Served | None) -> Served | None:
+    """Return what the servers of a run serve, as they say now or said the last time; None without any."""
+    if name != "server":
+        return None
+    from pipeline.engines.server import introduction
+
+    return introduction.served(engine.server, remembered)
+
+
 def build(name: str, settings: EngineSettings, context: EngineContext) -> Engine:
     """Build the engine of that name; its heavy imports happen here."""
     if name == "vllm":
         from pipeline.engines.vllm.engine import VllmEngine
 
         return VllmEngine(settings.vllm, context)
+    if name == "server":
+        from pipeline.engines.server.engine import ServerEngine
+
+        return ServerEngine(settings.server, context)
     from pipeline.engines.embedded.engine import EmbeddedEngine
 
     return EmbeddedEngine(settings.embedded, context)

@@ -11,16 +11,30 @@ import time
 import uuid
 
 from pipeline.config import ModelSettings, RunSettings
-from pipeline.records import Summary
+from pipeline.engines.base import Served
+from pipeline.flow.meter import Rate
+from pipeline.records import FREE, Charge, Summary
 from pipeline.tables.run_record import Attempt, RunRecord
 
-_PACKAGES = ("docbatch", "vllm", "torch", "pymupdf", "mistral_common", "pyarrow", "pillow", "rapidocr")
+_PACKAGES = (
+    "docbatch",
+    "vllm",
+    "torch",
+    "pymupdf",
+    "mistral_common",
+    "pyarrow",
+    "pillow",
+    "rapidocr",
+    "openai",
+)
 
 
 class Account:
     """What stays the same from the beginning of a run to its end, and its counts."""
 
-    def __init__(self, settings: RunSettings, engine: str, model: str, settings_hash: str) -> None:
+    def __init__(
+        self, settings: RunSettings, engine: str, model: str, settings_hash: str, served: Served | None = None
+    ) -> None:
         """`engine` and `model` are the columns of that name: who answers, and whose words they are."""
         self.run_id = uuid.uuid4().hex
         self.begun = dt.datetime.now(dt.UTC)
@@ -28,7 +42,29 @@ class Account:
         self.summary = Summary()
         self.engine, self.model, self.settings_hash = engine, model, settings_hash
         self._settings = settings
+        self.spent_before = FREE
+        """By the runs that this one continues."""
+        self.reserved = FREE
+        """What is under way is expected to cost."""
         self._versions = {"python": sys.version.split()[0], **{name: _version(name) for name in _PACKAGES}}
+        if served is not None:
+            self._versions |= {"served_model": served.model, "server": served.version}
+
+    def continue_from(self, before: RunRecord | None, plan_id: str | None, rate: Rate) -> None:
+        """Take over what the runs have spent that this one continues: of its plan, or unfinished."""
+        if before is None:
+            return
+        goes_on = before.plan_id == plan_id if plan_id else before.attempt.state != "complete"
+        if goes_on:
+            self.spent_before = spent(before, rate)
+
+    def spent(self, rate: Rate) -> Charge:
+        """Return what this run has spent, and those that it continues."""
+        loading = rate.charge(self.summary.loading_gpu_seconds)
+        before, now = self.spent_before, self.summary
+        return Charge(
+            before.gpu_seconds + now.gpu_seconds + loading.gpu_seconds, before.cost + now.cost + loading.cost
+        )
 
     def record(
         self,
@@ -45,6 +81,7 @@ class Account:
         self.summary.seconds = time.monotonic() - self._begun
         # Attempts at another plan say nothing about this one.
         is_same_plan = before is not None and plan_id is not None and before.plan_id == plan_id
+        reserved = self.reserved if state == "running" else FREE
         return RunRecord(
             attempt=Attempt(
                 run_id=self.run_id,
@@ -59,6 +96,8 @@ class Account:
             plan_id=plan_id,
             earlier_attempts=before.attempts if before is not None and is_same_plan else [],
             missing=missing,
+            spent_before=self.spent_before._asdict(),
+            reserved=reserved._asdict(),
             prompt_date=prompt_date.isoformat(),
             settings_hash=self.settings_hash,
             engine=self.engine,
@@ -67,6 +106,17 @@ class Account:
             settings=dataclasses.asdict(self._settings),
             versions=self._versions,
         )
+
+
+def spent(record: RunRecord, rate: Rate) -> Charge:
+    """Return what a run and those that it continues have spent, with what it had under way."""
+    summary = record.attempt.summary
+    loading = rate.charge(summary.loading_gpu_seconds)
+    charges = [Charge(**record.spent_before), Charge(**record.reserved), loading]
+    return Charge(
+        summary.gpu_seconds + sum(charge.gpu_seconds for charge in charges),
+        summary.cost + sum(charge.cost for charge in charges),
+    )
 
 
 def _license(model: ModelSettings) -> dict[str, str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.asking import pack
 from pipeline.asking.writer import Writer
 from pipeline.config import RunSettings
+from pipeline.flow.follow_ups import FollowUps
 from pipeline.flow.identity import Identity
 from pipeline.flow.progress import Progress
 from pipeline.reading.raster import Rasterizer
@@ -30,12 +31,17 @@ class Agenda:
     rasterizer: Rasterizer
     ledger: Ledger
     progress: Progress
+    follow_ups: FollowUps
+    scans: set[str] = field(default_factory=set)
+    """Sources whose first page has no text, where outlines come with a sample of it."""
 
     def outlines(self) -> Iterator[Outline]:
         """Yield the outline of every input, in order."""
         for outline in self.rasterizer.outlines(self.documents, self._known_outline):
             self.progress.summary.inputs += 1
             self.tables.wanted.add_document(outline.document)
+            if outline.sample is not None and not outline.sample.strip():
+                self.scans.add(outline.document.source)
             yield outline
 
     def chunks(self, outlines: Iterable[Outline]) -> Iterator[Chunk]:
@@ -84,6 +90,8 @@ class Agenda:
         return self.tables.wanted.want(cell) and not self._is_finished(cell)
 
     def _is_finished(self, cell: Cell) -> bool:
+        if self.tables.known.was_not_asked(cell):
+            return self.follow_ups.holds(cell) is False
         return self.tables.known.is_finished(cell, self.settings.retry_errors)
 
     # ---- rows of documents ----

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Self
@@ -15,8 +16,10 @@ from pipeline.records import Completion, Request
 class EngineOnDemand:
     """Builds an engine with the first request, and closes it with the run."""
 
-    def __init__(self, build: Callable[[], Engine]) -> None:
+    def __init__(self, build: Callable[[], Engine], add_loading: Callable[[float], None]) -> None:
+        """`add_loading` is told the seconds that it took to build."""
         self._build = build
+        self._add_loading = add_loading
         self._engine: Engine | None = None
         self._stack = ExitStack()
 
@@ -47,6 +50,7 @@ class EngineOnDemand:
     def _opened(self) -> Engine:
         # A model loads for minutes: a run with nothing new to ask must not wait for one.
         if self._engine is None:
+            begun = time.monotonic()
             # A second's work, for which the engine would wait later; while the model loads it costs nothing.
             warm_up = threading.Thread(target=language.warm_up, name="warm-up")
             warm_up.start()
@@ -54,4 +58,5 @@ class EngineOnDemand:
                 self._engine = self._stack.enter_context(self._build())
             finally:
                 warm_up.join()  # py3langid must not be used while it is set up
+            self._add_loading(time.monotonic() - begun)
         return self._engine

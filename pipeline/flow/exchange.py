@@ -5,21 +5,43 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipeline.answering.reduce import Reducer
 from pipeline.answering.settle import settle
 from pipeline.asking.writer import Writer
+from pipeline.engines.speed import Speed
 from pipeline.flow.engine_on_demand import EngineOnDemand
+from pipeline.flow.follow_ups import FollowUps
 from pipeline.flow.identity import Identity
+from pipeline.flow.meter import Meter
 from pipeline.flow.progress import Progress
-from pipeline.records import Answer, Chunk, Completion, Page, Request, Window
+from pipeline.records import Answer, Chunk, Completion, Page, Request, Window, Words
 from pipeline.tables.ledger import Ledger
 from pipeline.tables.sink import Tables
 
 log = logging.getLogger("pipeline")
 
 _Place = tuple[str, str, int]
+
+
+@dataclass(slots=True)
+class _Held:
+    """A request that waits for another answer."""
+
+    request: Request
+    chunk: Chunk
+    window_number: int | None
+    """Of the window that its pages are drawn for; None when that is over."""
+
+    def undrawn(self) -> Chunk:
+        """Return the chunk with this request alone, as it was before its pages were drawn."""
+        pages = tuple(
+            replace(page, image=None, text="", words=Words(), failure=None) for page in self.chunk.pages
+        )
+        answer_id = self.request.cell.answer_id
+        requests = tuple(each for each in self.chunk.requests if each.cell.answer_id == answer_id)
+        return replace(self.chunk, pages=pages, requests=requests)
 
 
 @dataclass(slots=True)
@@ -36,6 +58,16 @@ class Exchange:
     note_progress: Callable[[], None]
     """Called whenever finished work was made to last."""
     most_window_tokens: int
+    speed: Speed
+    meter: Meter
+    """Runs while the engine has requests under way."""
+    follow_ups: FollowUps
+    _held: dict[str, list[_Held]] = field(default_factory=dict)
+    """Requests of questions that wait for another answer, by the id of that."""
+    _declined: set[str] = field(default_factory=set)
+    """Answers whose questions are not asked."""
+    _postponed: list[Chunk] = field(default_factory=list)
+    """What is to be asked whose pages are drawn no more."""
     _window_of: dict[str, int] = field(default_factory=dict)
     _under_way: Counter[int] = field(default_factory=Counter)
     _waiting_pages: dict[_Place, tuple[set[_Place], tuple[Page, ...]]] = field(default_factory=dict)
@@ -74,7 +106,13 @@ class Exchange:
         """Hand the engine what a rendered window asks; merges of replies that are there already go first."""
         # All pages of the window are noted before anything is asked: a merge may cite any of them.
         asked, following = zip(*(self._open(chunk) for chunk in window), strict=True)
-        self._put([request for requests in (*following, *asked) for request in requests], number)
+        due = [
+            request
+            for chunk, requests in zip(window, asked, strict=True)
+            for request in requests
+            if self._is_due(request, chunk, number)
+        ]
+        self._put([*(request for requests in following for request in requests), *due], number)
 
     def _wait_for(self, number: int) -> None:
         """Take replies, and ask what they give rise to, until nothing of that window is left to ask."""
@@ -84,8 +122,53 @@ class Exchange:
                 own_window = self._window_of.pop(request.request_id)
                 self._under_way[own_window] -= 1
                 self._put(self._keep(request, completion), own_window)
+            if not self._under_way.total():
+                self.meter.pause()
         # Windows are counted by the thousand in a long run: what is over is forgotten.
         del self._under_way[number]
+        # Their pages go with the window: whoever still waits, for a part of the document that comes later, is
+        # asked once all is read.
+        for held in (each for waiting in self._held.values() for each in waiting):
+            if held.window_number == number:
+                held.window_number = None
+
+    def postponed(self) -> list[Chunk]:
+        """Return, once, what is to be asked after all: its pages must be drawn again."""
+        chunks, self._postponed = self._postponed, []
+        return chunks
+
+    def _is_due(self, request: Request, chunk: Chunk, number: int) -> bool:
+        """Tell whether a request is to be made now; hold it where an earlier answer still has to say so."""
+        cell = request.cell
+        holds = self.follow_ups.holds(cell)
+        if holds is None:
+            leader = str(self.follow_ups.leader_id(cell))
+            self._held.setdefault(leader, []).append(_Held(request, chunk, number))
+        elif not holds:
+            self._decline(request)
+        return bool(holds)
+
+    def _decline(self, request: Request) -> None:
+        """Note that a question is not asked."""
+        self._count_pages(request)
+        if request.cell.answer_id not in self._declined:
+            self._declined.add(request.cell.answer_id)
+            self._add_answer(Answer(request.cell, "not_asked"))
+
+    def _add_answer(self, answer: Answer) -> None:
+        """Keep an answer, and ask what waited for it."""
+        self.tables.sink.add_answer(answer)
+        self.progress.add_answer(answer, derived=answer.cell.answer_id not in self._asked)
+        self._asked.discard(answer.cell.answer_id)
+        if not self.follow_ups.note(answer):
+            return
+        for held in self._held.pop(answer.cell.answer_id, []):
+            if not self.follow_ups.holds(held.request.cell):
+                self._decline(held.request)
+            elif held.window_number is None:
+                self._postponed.append(held.undrawn())
+            else:
+                self._put([held.request], held.window_number)
 
     def _put(self, requests: Sequence[Request], number: int) -> None:
         """Ask the engine what is not stored."""
@@ -97,6 +180,7 @@ class Exchange:
             self._under_way[number] += len(unasked)
             self._asked.update(request.cell.answer_id for request in unasked)
             self.engine.put(unasked, number)
+            self.meter.run()
 
     def _open(self, chunk: Chunk) -> tuple[list[Request], list[Request]]:
         """Take a rendered chunk; return what to ask about it, and what follows from what needs no asking."""
@@ -139,7 +223,7 @@ class Exchange:
 
     def _keep(self, request: Request, completion: Completion) -> list[Request]:
         """Keep an engine's reply; return the requests that it gives rise to."""
-        self.tables.sink.add_request(request, completion)
+        self.tables.sink.add_request(request, completion, self.speed.weigh(request, completion))
         self.progress.add_completion(completion)
         # Packing relies on exact counts. A difference means another tokenizer or image size than configured.
         if completion.failure is None and completion.prompt_tokens != request.prompt_tokens:
@@ -156,9 +240,7 @@ class Exchange:
         self._count_pages(request)
         outcome = self.reducer.add(request, completion)
         if isinstance(outcome, Answer):
-            self.tables.sink.add_answer(outcome)
-            self.progress.add_answer(outcome, derived=outcome.cell.answer_id not in self._asked)
-            self._asked.discard(outcome.cell.answer_id)
+            self._add_answer(outcome)
             return []
         return outcome or []
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pipeline.config import RunSettings
 from pipeline.engines import choose
+from pipeline.engines.base import Served
 from pipeline.records import Question, Request, Subject, fingerprint
 
 DERIVATION = 1
@@ -37,6 +38,8 @@ _ASKS, _DERIVES, _NEITHER = Effect.ASKS, Effect.DERIVES, Effect.NEITHER
 
 EFFECTS: dict[str, Effect] = {
     "input": _NEITHER, "output": _NEITHER, "plan": _NEITHER, "strict": _NEITHER, "retry_errors": _NEITHER,
+    "pilot": _NEITHER, "cost.gpu_hour_price": _NEITHER, "cost.core_hour_price": _NEITHER,
+    "budget.gpu_hours": _NEITHER, "budget.money": _NEITHER,
     "shard.index": _NEITHER, "shard.count": _NEITHER, "shard.planned": _NEITHER,
     # Which files are inputs: their bytes, not these, identify an answer.
     "source.include": _NEITHER, "source.exclude": _NEITHER, "source.follow_links": _NEITHER,
@@ -55,7 +58,6 @@ EFFECTS: dict[str, Effect] = {
     # Used for predictions and for what fits where.
     "model.parameters_b": _NEITHER, "model.layers": _NEITHER, "model.width": _NEITHER,
     "model.kv_heads": _NEITHER, "model.head_dim": _NEITHER, "model.gpus": _NEITHER,
-    "model.tflops_per_gpu": _NEITHER,
     # A task of another name is another task: both keep their rows in one output.
     "task.name": _ASKS, "task.scope": _ASKS, "task.instruction": _ASKS, "task.schema": _ASKS,
     "task.labels": _ASKS, "task.evidence": _ASKS, "task.max_output_tokens": _ASKS,
@@ -64,7 +66,7 @@ EFFECTS: dict[str, Effect] = {
     "task.answer_field": _DERIVES,
     "engine.name": _ASKS,
     # An attempt more or less: replies that need none stay as they are.
-    "engine.review_below": _DERIVES, "engine.repair_attempts": _DERIVES,
+    "engine.review_below": _DERIVES, "engine.calibration": _DERIVES, "engine.repair_attempts": _DERIVES,
     "engine.embedded.passage_chars": _ASKS,
     "engine.embedded.workers": _NEITHER, "engine.embedded.page_timeout_s": _NEITHER,
     "engine.embedded.worker_memory_mb": _NEITHER,
@@ -77,6 +79,15 @@ EFFECTS: dict[str, Effect] = {
     "engine.vllm.max_sequences": _NEITHER, "engine.vllm.eager": _NEITHER,
     "engine.vllm.max_restarts": _NEITHER, "engine.vllm.load_timeout_s": _NEITHER,
     "engine.vllm.stall_timeout_s": _NEITHER,
+    "evaluate.gold": _NEITHER, "evaluate.min_score": _NEITHER, "evaluate.profile": _NEITHER,
+    "evaluate.metric": _NEITHER, "evaluate.right_from": _NEITHER,
+    # Which servers they are and how they are reached; what they serve is asked of them.
+    "engine.server.urls": _NEITHER, "engine.server.registry": _NEITHER, "engine.server.served_model": _ASKS,
+    "engine.server.key_variable": _NEITHER, "engine.server.images": _NEITHER,
+    "engine.server.max_concurrency": _NEITHER, "engine.server.request_timeout_s": _NEITHER,
+    "engine.server.attempts": _NEITHER, "engine.server.outage_s": _NEITHER,
+    "engine.server.load_timeout_s": _NEITHER, "engine.server.repetition_tokens": _ASKS,
+    "engine.server.repetition_count": _ASKS, "engine.server.repetition_penalty": _ASKS,
     "sink.journal_seconds": _NEITHER, "sink.journal_parts": _NEITHER, "sink.checkpoint_rows": _NEITHER,
 }  # fmt: skip
 
@@ -117,23 +128,35 @@ class Identity:
         return dataclasses.replace(request, request_id=known_as)
 
 
-def of(settings: RunSettings, engine: str, schema: object, system_prompt: str) -> Identity:
-    """Return the identity of a run whose engine, reply schema and unfilled system prompt are known."""
+def of(
+    settings: RunSettings, engine: str, schema: object, system_prompt: str, served: Served | None = None
+) -> Identity:
+    """Return the identity of a run whose engine, reply schema and unfilled system prompt are known.
+
+    `served`: what its servers serve, where they are its engine.
+    """
     values = dict(leaves(settings))
     # What `auto` chose counts: the same setting may choose otherwise on another machine.
     values["engine.name"] = engine
     values["task.schema"] = schema  # a file's contents count, not its name
     values["model.system_prompt"] = system_prompt
     # By content: the same weights in another place give the same replies.
-    values["model.path"] = weights_identity(settings.model.path) if engine != "embedded" else None
+    values["model.path"] = weights_identity(settings.model.path) if engine == "vllm" else None
+    if served is not None:
+        values["engine.server.served_model"], values["served.version"] = served.model, served.version
     values["engine.vllm.args"] = {
         name: given for name, given in settings.engine.vllm.args.items() if name not in _PLACING_ARGUMENTS
     }
-    others = [f"engine.{name}." for name in ("embedded", "vllm") if name != engine]
+    values["engine.calibration"] = _contents(settings.engine.calibration)
+    others = [f"engine.{name}." for name in ("embedded", "vllm", "server") if name != engine]
     of_this_engine = {k: v for k, v in values.items() if not k.startswith(tuple(others))}
     asked_with = fingerprint(_fingerprint(of_this_engine, Effect.ASKS), DRAWING, choose.REPLIES[engine])
     derived = _fingerprint(of_this_engine, Effect.DERIVES)
     return Identity(asked_with, fingerprint(asked_with, derived, DERIVATION))
+
+
+def _contents(file: str | None) -> str | None:
+    return Path(file).read_text(encoding="utf-8") if file and Path(file).is_file() else file
 
 
 def leaves(settings: object, prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -75,6 +75,9 @@ class Progress:
 
     def add_answer(self, answer: Answer, derived: bool) -> None:
         """Count an answer; `derived`: made of stored replies alone."""
+        if answer.status == "not_asked":
+            self.summary.not_asked += 1
+            return
         if answer.failure is None:
             self.summary.answered += 1
             self.summary.derived += derived
@@ -145,10 +148,12 @@ def describe(summary: Summary, output: str) -> str:
         f"inputs   {summary.inputs} = {summary.inputs_ok} ok + {summary.inputs_error} error"
         f" ({summary.ignored_files} other files ignored{': ' + ignored if ignored else ''})",
         f"answers  {summary.cells} = {summary.answered} new{derived} + {summary.reused} kept"
-        f" + {summary.failed} error",
+        f" + {summary.failed} error" + (f" + {summary.not_asked} not asked" if summary.not_asked else ""),
         f"work     {summary.pages} pages, {summary.requests} requests,"
         f" {summary.seconds:.1f} s, {rate:.1f} pages/s",
     ]
+    if summary.gpu_seconds or summary.cost:
+        lines.append(f"cost     {_cost(summary)}")
     if summary.errors:
         lines.append(f"errors   {_counts(summary.errors)}")
     for code, count in sorted(summary.input_errors.items()):
@@ -161,6 +166,14 @@ def describe(summary: Summary, output: str) -> str:
     lines += [f"left     {count} rows {reason}" for reason, count in sorted(summary.rows_left.items())]
     lines.append(f"tables   {output}/answers  (pandas.read_parquet)")
     return "\n".join(lines)
+
+
+def _cost(summary: Summary) -> str:
+    """Return what answering took, and loading the model beside it."""
+    parts = [f"{summary.gpu_seconds / 3600:.3g} GPU hours"] if summary.gpu_seconds else []
+    parts += [f"{summary.cost:,.2f} by the prices set"] if summary.cost else []
+    loading = summary.loading_gpu_seconds / 3600
+    return ", ".join(parts) + (f"; and {loading:.3g} GPU hours to load the model" if loading else "")
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -50,9 +50,9 @@ def inspect(job: Job, geometry: Geometry) -> Measured:
 def _inspected(job: Job, geometry: Geometry) -> Measured:
     changed_ns = opening.changed_ns(job)
     if job.kind in images.KINDS:
-        return Measured(images.sheets_of(job, geometry))
+        return Measured(images.sheets_of(job, geometry), sample="" if job.sample else None)
     if job.kind == "svg":
-        return Measured(svg.sheets_of(job, geometry))
+        return Measured(svg.sheets_of(job, geometry), sample="" if job.sample else None)
     found = opening.opened(job, changed_ns)
     return Measured(
         [
@@ -61,7 +61,22 @@ def _inspected(job: Job, geometry: Geometry) -> Measured:
             for sheet in _sheets(job, found, index, geometry)
         ],
         found.is_repaired if found.document.is_pdf else None,
+        _sample(found) if job.sample else None,
     )
+
+
+def _sample(found: opening.Opened) -> str:
+    """Return a little of the text of the first page; nothing where it cannot be read."""
+    import pymupdf
+
+    try:
+        text: str = opening.load(found, 0).get_text()
+        return text[:_SAMPLE_CHARS]
+    except (pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError):
+        return ""
+
+
+_SAMPLE_CHARS = 600
 
 
 def _sheets(job: Job, found: opening.Opened, index: int, geometry: Geometry) -> list[Sheet]:

@@ -43,6 +43,8 @@ class Job(NamedTuple):
     """Size and time of the last change when its bytes were hashed; a time of 0 where that is not known."""
     second: bool = True
     """PDFium may be tried as well."""
+    sample: bool = False
+    """What is measured comes with the text of the first page."""
 
     @property
     def passwords(self) -> list[str]:
@@ -77,6 +79,8 @@ class Measured(NamedTuple):
     sheets: list[Sheet]
     is_repaired: bool | None = None
     """Its structure was damaged and has been rebuilt; None for kinds of which that is not known."""
+    sample: str | None = None
+    """A little of the text of its first page, where the job asks for it."""
 
 
 class Rendered(NamedTuple):

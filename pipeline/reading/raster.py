@@ -54,7 +54,11 @@ class _Run(NamedTuple):
 class Rasterizer:
     """A pool of rendering processes and the scratch folder that they write to. Use as a context manager."""
 
-    def __init__(self, settings: RasterSettings, geometry: draw.Geometry, folder: Path) -> None:
+    def __init__(
+        self, settings: RasterSettings, geometry: draw.Geometry, folder: Path, samples: bool = False
+    ) -> None:
+        """`samples`: outlines come with a little of their text."""
+        self._samples = samples
         self._settings = settings
         self._geometry = geometry
         self._passwords = passwords.read(settings.passwords, settings.password)
@@ -172,7 +176,7 @@ class Rasterizer:
             _page(document, number, len(measured.sheets), sheet)
             for number, sheet in enumerate(measured.sheets, 1)
         )
-        return Outline(document, tuple(pages), is_repaired=measured.is_repaired)
+        return Outline(document, tuple(pages), is_repaired=measured.is_repaired, sample=measured.sample)
 
     def _measured(self, document: Document, task: _Measuring) -> Measured:
         try:
@@ -249,6 +253,7 @@ class Rasterizer:
             self._settings.max_megapixels * 1_000_000,
             document.bytes,
             document.changed_ns,
+            sample=self._samples,
         )
 
     def _failure(self, error: Exception, what: str) -> Failure:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 
 from pipeline import store
 from pipeline.config import RunSettings, whole
-from pipeline.flow import session
+from pipeline.evaluating.installed import gate_of
+from pipeline.flow import meter, session
+from pipeline.flow.expected import Predictor
 from pipeline.flow.session import Session
-from pipeline.records import Outline
-from pipeline.sharding import prediction, shards
+from pipeline.reading.language import detect_language
+from pipeline.records import Outline, Request
+from pipeline.sharding import forecast, prediction, shards
 from pipeline.sharding.balance import balance
 from pipeline.sharding.prediction import PlanRow
 
@@ -19,18 +22,31 @@ _FILE_COST_S = 0.01
 """What a file costs besides its tokens: it keeps files that only fail from all landing on one shard."""
 
 
-def make(settings: RunSettings) -> str:
-    """Divide what is left to do into shard.count shards in plan.parquet, and return the plan as a table."""
-    of_all = whole(settings)
-    with session.opened(of_all, lambda: session.find_inputs(of_all, balance)) as run:
-        # What the tasks of an earlier plan left unpublished would be unknown to those of this one.
+@dataclass(slots=True)
+class Predicted:
+    """What a run has to do."""
+
+    rows: dict[str, PlanRow] = field(default_factory=dict)
+    """A row per input, by source."""
+    todo: set[str] = field(default_factory=set)
+    """The sources that something is left to do on."""
+
+
+def make(settings: RunSettings, estimate: str = "") -> str:
+    """Divide what is left to do into shard.count shards in plan.parquet, and return the plan as a table.
+
+    `estimate`: what is known better than predicted, in words.
+    """
+    with opened(settings) as run:
+        # What the tasks of an earlier plan left unpublished would be unknown to those of this one. What a
+        # gate keeps unpublished is unknown: where such a document has something new, all is asked again.
         if run.tables.layout.has_leftovers:
             run.tables.sink.publish(complete=False)
         # Else the lock of a shard that is no more would be looked at for ever.
         run.tables.layout.forget_shards()
-        rows, todo = _predict(run)
-        assign(rows, todo, settings.task.scope, settings.shard.count)
-        listed = list(rows.values())
+        predicted = predict(run, run.exchange.is_stored)
+        assign(predicted.rows, predicted.todo, settings.task.scope, settings.shard.count)
+        listed = list(predicted.rows.values())
         shards.write(
             store.folder(settings.output),
             listed,
@@ -38,29 +54,43 @@ def make(settings: RunSettings) -> str:
             settings.shard.count,
             run.account.settings_hash,
         )
-        return describe(listed, run, settings.shard.count)
+        told = forecast.describe(listed, run, settings.shard.count)
+        return f"{told}\n{estimate}" if estimate else told
 
 
-def _predict(run: Session) -> tuple[dict[str, PlanRow], set[str]]:
-    """Return a row per input, by source, and the sources that something is left to do on."""
-    rows: dict[str, PlanRow] = {}
-    todo: set[str] = set()
+def opened(settings: RunSettings) -> AbstractContextManager[Session]:
+    """Open a session over all inputs that looks at them without drawing any page."""
+    of_all = replace(whole(settings), plan=True)
+    return session.opened(of_all, lambda: session.find_inputs(of_all, balance), gate_of(settings))
+
+
+def predict(run: Session, is_stored: Callable[[Request], bool]) -> Predicted:
+    """Go over all inputs; requests that are stored take nothing."""
+    found = Predicted()
+    predictor = Predictor(run.speed, run.reply.tokens)
+    rate = meter.rate(run.speed, run.settings.cost)
 
     def noted() -> Iterator[Outline]:
         for outline in run.agenda.outlines():
-            document = outline.document
-            rows[document.source] = prediction.row(document, len(outline.pages), outline.failure)
+            document, text = outline.document, (outline.sample or "").strip()
+            found.rows[document.source] = prediction.row(outline, _language(text))
             if run.tables.known.document(document) is None and not document.duplicate_of:
-                todo.add(document.source)
+                found.todo.add(document.source)
             yield outline
 
     for chunk in run.agenda.chunks(noted()):
         name = chunk.pages[0].document.source if chunk.pages else chunk.subject.source
-        if name in rows:
-            requests = tuple(each for each in chunk.requests if not run.exchange.is_stored(each))
-            prediction.add(rows[name], replace(chunk, requests=requests), run.settings.model)
-            todo.add(name)
-    return rows, todo
+        if name in found.rows:
+            requests = tuple(each for each in chunk.requests if not is_stored(each))
+            row = found.rows[name]
+            prediction.add(row, replace(chunk, requests=requests), predictor, rate, name in run.agenda.scans)
+            found.todo.add(name)
+    return found
+
+
+def _language(text: str) -> str | None:
+    """Return the language of a text, `und` where it says too little, and None where there is no text."""
+    return (detect_language(text) or "und") if text else None
 
 
 def assign(rows: Mapping[str, PlanRow], todo: Container[str], scope: str, count: int) -> None:
@@ -78,44 +108,7 @@ def assign(rows: Mapping[str, PlanRow], todo: Container[str], scope: str, count:
         busy = [entry for entry in entries if entry.source in todo]
         if busy:
             work.append(entries if scope == "folder" else busy)
-    costs = [sum(entry.gpu_seconds + _FILE_COST_S for entry in entries) for entries in work]
+    costs = [sum(entry.engine_seconds + _FILE_COST_S for entry in entries) for entries in work]
     for entries, shard in zip(work, balance(costs, count), strict=True):
         for entry in entries:
             entry.shard = shard
-
-
-def describe(rows: Sequence[PlanRow], run: Session, count: int) -> str:
-    """Return the plan as a short table; `count`: into how many shards it is divided."""
-    model, wanted = run.settings.model, run.tables.wanted
-    bad = Counter(entry.error_code for entry in rows if entry.error_code)
-    total = {
-        name: sum(getattr(entry, name) for entry in rows)
-        for name in ("pages", "requests", "merge_requests", "prompt_tokens", "computed_tokens", "gpu_seconds")
-    }
-    share = 1 - total["computed_tokens"] / total["prompt_tokens"] if total["prompt_tokens"] else 0.0
-    kept, _, _ = run.tables.known.count(wanted.cells())
-    unmatched = len(run.summary.questions_unmatched)
-    lines = [
-        f"task            {run.settings.task.name}",
-        f"model           {model.name}",
-        f"inputs          {len(rows)} = {len(rows) - bad.total()} readable + {bad.total()} that will fail",
-        f"questions       {wanted.questions} asked, in {wanted.row_count} rows of the answers"
-        + (f"; {unmatched} document patterns match no input" if unmatched else ""),
-        f"pages           {total['pages']}",
-        f"requests        {total['requests']} (and {total['merge_requests']} merges of long documents)",
-        f"prompt tokens   {total['prompt_tokens']:,} ({share:.0%} from the prefix cache)",
-        f"answers kept    {kept}",
-        f"GPU hours       {total['gpu_seconds'] / 3600:.2f} to read the prompts"
-        f" ({total['gpu_seconds'] / 3600 / model.gpus:.2f} h on {model.gpus} GPUs)",
-    ]
-    if count > 1:
-        loads = [0.0] * count
-        for entry in rows:
-            if entry.shard is not None:
-                loads[entry.shard] += entry.gpu_seconds
-        lines.append(
-            f"shards          {count}: {min(loads) / 3600:.2f} to {max(loads) / 3600:.2f} GPU hours each"
-        )
-    return "\n".join(
-        [*lines, *(f"  {entry.error_code:14}{entry.error}" for entry in rows if entry.error_code)]
-    )

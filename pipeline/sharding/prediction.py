@@ -1,4 +1,4 @@
-"""Predict what each input takes, exactly: pages, requests, prompt tokens, GPU hours, failures."""
+"""Predict what each input takes: pages, requests and prompt tokens exactly, time and money by a model."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import builtins
 import os
 from dataclasses import dataclass
 
-from pipeline.config import ModelSettings
-from pipeline.records import Chunk, Document, Failure
+from pipeline.flow.expected import Predictor
+from pipeline.flow.meter import Rate
+from pipeline.records import Chunk, Document, Outline
+
+_HUGE_PAGES, _HUGE_BYTES = 500, 200_000_000
 
 
 @dataclass(slots=True)
@@ -21,10 +24,21 @@ class PlanRow:
     pages: int
     requests: int = 0
     merge_requests: int = 0
+    follow_ups: int = 0
+    """Of the requests: those that are made only where an earlier answer says so."""
     prompt_tokens: int = 0
     computed_tokens: int = 0
     """Prompt tokens that are not already in the prefix cache when they are needed."""
+    output_tokens: int = 0
+    """Assumed: replies are of the length that earlier ones had."""
+    engine_seconds: float = 0.0
+    """Of one GPU, or of one core where no GPU answers."""
     gpu_seconds: float = 0.0
+    cost: float = 0.0
+    language: str | None = None
+    """Of the text on its first page; None where there is no text."""
+    risk: str | None = None
+    """Why it may fail, or take long."""
     error_code: str | None = None
     error: str | None = None
     duplicate_of: str | None = None
@@ -34,15 +48,18 @@ class PlanRow:
     """The shard that has work to do on it; None where nothing is left to do."""
 
 
-def row(document: Document, pages: int, failure: Failure | None) -> PlanRow:
+def row(outline: Outline, language: str | None = None) -> PlanRow:
     """Begin the row of an input that nothing is asked of yet."""
+    document, failure = outline.document, outline.failure
     code, message = (failure.code, failure.message) if failure else (None, None)
     return PlanRow(
         document.source,
         document.document_id,
         document.kind,
         document.bytes,
-        pages,
+        len(outline.pages),
+        language=language,
+        risk=None if failure else _risk(outline, document),
         error_code=code,
         error=message,
         duplicate_of=document.duplicate_of,
@@ -50,7 +67,17 @@ def row(document: Document, pages: int, failure: Failure | None) -> PlanRow:
     )
 
 
-def add(entry: PlanRow, chunk: Chunk, model: ModelSettings) -> None:
+def _risk(outline: Outline, document: Document) -> str | None:
+    if outline.is_repaired:
+        return "damaged: its structure had to be rebuilt, pages may be missing"
+    if len(outline.pages) > _HUGE_PAGES:
+        return f"huge: {len(outline.pages):,} pages"
+    if document.bytes > _HUGE_BYTES:
+        return f"huge: {document.bytes / 1e6:,.0f} MB"
+    return None
+
+
+def add(entry: PlanRow, chunk: Chunk, predictor: Predictor, rate: Rate, is_scan: bool) -> None:
     """Count a chunk's requests: the first computes the images, the others find them in the cache."""
     if chunk.subject.failure:
         failure = chunk.subject.failure
@@ -60,20 +87,10 @@ def add(entry: PlanRow, chunk: Chunk, model: ModelSettings) -> None:
         # The prefix gate holds the others back until the first has read the pages.
         cached = chunk.prefix_tokens if index else 0
         entry.requests += 1
+        entry.follow_ups += request.cell.question.when is not None
         entry.merge_requests += request.siblings > 1 and request.position == 0
         entry.prompt_tokens += request.prompt_tokens
         entry.computed_tokens += request.prompt_tokens - cached
-        entry.gpu_seconds += prefill_flops(request.prompt_tokens, cached, model) / (
-            model.tflops_per_gpu * 1e12
-        )
-
-
-def prefill_flops(tokens: int, cached: int, model: ModelSettings) -> float:
-    """Return the operations to read a prompt: two per weight and token, and causal attention in every layer.
-
-    Attention takes 4 x width per pair of positions, and half of all pairs are causal (Kaplan et al., 2020,
-    appendix B, with the pairs summed instead of approximated). The image encoder, under 1 %, is left out.
-    """
-    new = tokens - cached
-    pairs = (tokens**2 - cached**2) / 2
-    return 2 * model.parameters_b * 1e9 * new + 4 * model.layers * model.width * pairs
+        entry.output_tokens += round(predictor.reply_tokens)
+    entry.engine_seconds += predictor.seconds(chunk, is_scan)
+    entry.gpu_seconds, entry.cost = rate.charge(entry.engine_seconds)

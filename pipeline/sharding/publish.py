@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline import store
 from pipeline.config import RunSettings, SourceSettings, whole
+from pipeline.evaluating.installed import gate_of
 from pipeline.flow import session
 from pipeline.flow.progress import describe
 from pipeline.flow.session import Inputs
@@ -35,7 +36,7 @@ def publish(settings: RunSettings) -> Published:
     shard_of = {row.source: row.shard or 0 for row in plan.rows()}
     documents = _documents(plan, settings.source, lambda source: run.tables.known.document_named(source))
     inputs = Inputs(documents, list(shard_of), len(shard_of), Counter(), plan.plan_id, plan.settings_hash)
-    with session.opened(settings, lambda: inputs) as run:
+    with session.opened(settings, lambda: inputs, gate_of(settings)) as run:
         for _ in run.agenda.chunks(run.agenda.outlines()):
             pass  # going over all inputs notes which rows are wanted
         missing = run.tables.wanted.missing(run.tables.known.has_row)
@@ -80,8 +81,13 @@ def summarize(published: Published, settings: RunSettings, plan: shards.Plan) ->
     if summary.errors:
         lines += ["", "## Errors", "", "| code | rows |", "|---|---|"]
         lines += [f"| {code} | {count} |" for code, count in sorted(summary.errors.items())]
-    lines += ["", "## Shards", "", "| shard | state | attempts | on | pages | answers | errors | seconds |"]
-    lines.append("|---|---|---|---|---|---|---|---|")
+    lines += [
+        "",
+        "## Shards",
+        "",
+        "| shard | state | attempts | on | pages | answers | errors | seconds | GPU hours | cost |",
+    ]
+    lines.append("|---|---|---|---|---|---|---|---|---|---|")
     for shard, tries in sorted(attempts(output, plan).items()):
         did = [each.summary for each in tries]
         cells = [
@@ -91,6 +97,8 @@ def summarize(published: Published, settings: RunSettings, plan: shards.Plan) ->
             ", ".join(dict.fromkeys(each.node or "this host" for each in tries)),
             *(str(sum(getattr(each, key) for each in did)) for key in ("pages", "answered", "failed")),
             f"{sum(each.seconds for each in did):.0f}",
+            f"{sum(each.gpu_seconds for each in did) / 3600:.3g}",
+            f"{sum(each.cost for each in did):,.2f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -132,7 +140,8 @@ def _documents(
 def _add_up(summary: Summary, attempts: Sequence[Attempt]) -> None:
     """Add what the tasks did to the summary of the whole."""
     for attempt in attempts:
-        for name in ("documents", "pages", "requests", "prompt_tokens", "cached_tokens", "output_tokens"):
+        for name in ("documents", "pages", "requests", "prompt_tokens", "cached_tokens", "output_tokens",
+                     "gpu_seconds", "cost", "loading_gpu_seconds"):  # fmt: skip
             setattr(summary, name, getattr(summary, name) + getattr(attempt.summary, name))
     if attempts:
         begun = min(dt.datetime.fromisoformat(attempt.begun) for attempt in attempts)

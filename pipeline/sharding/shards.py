@@ -17,6 +17,7 @@ from pipeline.errors import OutputError
 from pipeline.flow.session import Inputs
 from pipeline.reading import source
 from pipeline.sharding.prediction import PlanRow
+from pipeline.sharding.sample import Unit
 from pipeline.tables import columns, journal
 
 
@@ -67,6 +68,34 @@ def write(output: Path, rows: Sequence[PlanRow], task: str, count: int, settings
     with store.disk_errors(output):
         journal.write_parquet(store.aside(target), table)
         store.settle(store.aside(target), target)
+
+
+def write_units(output: Path, settings_hash: str, units: Sequence[Unit]) -> None:
+    """Write what a pilot chooses its sample from, whole or not at all."""
+    target = output / "pilot.parquet"
+    listed = [(unit.name, *unit.stratum, unit.predicted) for unit in units]
+    columns_ = [pa.array(column) for column in zip(*listed, strict=True)]
+    table = pa.Table.from_arrays(columns_, names=_UNIT).replace_schema_metadata(
+        {"settings_hash": settings_hash}
+    )
+    with store.disk_errors(output):
+        journal.write_parquet(store.aside(target), table)
+        store.settle(store.aside(target), target)
+
+
+def read_units(output: Path, settings_hash: str) -> list[Unit]:
+    """Return what an earlier pilot with the same settings chose from; nothing where there was none."""
+    try:
+        table = pq.read_table(output / "pilot.parquet")
+    except (OSError, pa.ArrowException):
+        return []
+    if (table.schema.metadata or {}).get(b"settings_hash") != settings_hash.encode():
+        return []
+    rows = zip(*(table[name].to_pylist() for name in _UNIT), strict=True)
+    return [Unit(name, tuple(stratum), predicted) for name, *stratum, predicted in rows]
+
+
+_UNIT = ["name", "kind", "language", "size", "folder", "predicted"]
 
 
 def read(output: Path) -> Plan:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from pipeline.records import Json
-from pipeline.tables import changes, columns, reviews
+from pipeline.tables import changes, columns, evaluation, reviews
 
 
 class About(NamedTuple):
@@ -44,6 +44,14 @@ _TAKEN = {
     "cached_tokens": About("of these, found in the prefix cache", 5984, "tokens"),
     "output_tokens": About("what it wrote", 57, "tokens"),
     "engine_seconds": About("what the engine took, from its start to its end", 1.87, "seconds"),
+    "gpu_seconds": About(
+        "its share of the time of all GPUs that answered: the rows of a run sum to the run's",
+        0.42,
+        "GPU seconds",
+    ),
+    "cost": About(
+        "the same in money, at `cost.gpu_hour_price` or `cost.core_hour_price`", 0.0004, "currency"
+    ),
 }
 _BOX: Json = [{"page": 3, "x0": 72.0, "y0": 90.5, "x1": 310.2, "y1": 101.0}]
 _SOURCE = About("path relative to `input`", "2024/a.pdf")
@@ -60,7 +68,7 @@ _ANSWERS = {
     "page": About("the page's number in page scope, from 1; else null", 3),
     "question_id": About("as in the questions file, or `q1`, `q2`, … where it has none", "total"),
     "question": About("as asked", "What is the total?"),
-    "status": About("`ok` or `error`", "ok"),
+    "status": About("`ok`, `error` or `not_asked`: [tasks.md](tasks.md)", "ok"),
     **_ERROR,
     "answer": About("the answer as text; what there is of one when `status` is `error`", "EUR 1,240.00"),
     "fields": About(
@@ -94,6 +102,12 @@ _ANSWERS = {
         "stop",
     ),
     "confidence": About("0 to 1: [tables.md](tables.md#confidence); null without one", 0.97, "probability"),
+    "engine_confidence": About("the same before `engine.calibration`", 0.91, "probability"),
+    "page_quality": About(
+        "the worst of the pages that it rests on: `text`, `clean_scan` (a scan or picture), or `poor_scan`"
+        " (faint, damaged, or under 600 pixels long)",
+        "text",
+    ),
     "needs_review": About("whether a person has to look: [tables.md](tables.md#needs_review)", False),
     **_TAKEN,
     "prompt_tokens": About("of all its requests, as the engine counted", 92160, "tokens"),
@@ -216,8 +230,50 @@ _PLAN = {
     "merge_requests": About("model requests that merge answers given in parts", 1),
     "prompt_tokens": About("of all of them", 96256, "tokens"),
     "computed_tokens": About("of these, those that are not in the prefix cache", 48128, "tokens"),
-    "gpu_seconds": About("predicted: to read the prompts", 41.2, "GPU seconds"),
+    "output_tokens": About("predicted: what will be written", 114, "tokens"),
+    "follow_ups": About("questions that an earlier answer decides on", 0),
+    "engine_seconds": About("predicted", 41.2, "seconds"),
+    "gpu_seconds": About("predicted", 82.4, "GPU seconds"),
+    "cost": About("predicted", 0.08, "currency"),
+    "language": About("of a sample of its text", "en"),
+    "risk": About("what may go wrong with it; null where nothing is known", "needs a password"),
     **_ERROR,
+}
+_METRIC = {
+    "profile": About("by whose rules: `official` or `mistral_evals`", "official"),
+    "metric": About("[evaluation.md](evaluation.md)", "anls"),
+    "answers": About("how many were scored", 110),
+    "score": About("the figure", 0.87),
+    "low": About("lower end of its 95 % interval, where there is one", 0.81),
+    "high": About("upper end of it", 0.92),
+}
+_SCORES = {
+    **_METRIC,
+    "group": About("what the answers have in common; null for all", "question_id"),
+    "value": About("their value of it", "total"),
+}
+_HISTORY = {
+    **_METRIC,
+    "scored_at": About("when", "2026-11-27T09:30:00Z", "UTC"),
+    "run_id": About("by which run", "5f0c2b7e…"),
+    "min_score": About("what `evaluate.min_score` asked for", 0.8),
+    "is_published": About("whether it was reached", True),
+}
+_JUDGED = {
+    **{
+        name: _ANSWERS[name]
+        for name in (
+            *("answer_id", "source", "page", "question_id", "question", "answer", "confidence"),
+            "page_quality",
+        )
+    },
+    "status": About("as in answers; `missing` where a question of the golden set has no answer", "ok"),
+    "gold_answers": About("what is right: any of these", ["1240.00"]),
+    "gold_pages": About("where it stands", [3]),
+    "is_unanswerable": About("the document does not say", False),
+    "judged_by": About("`gold`, `questions` (their own answers) or `review`", "gold"),
+    "is_right": About("whether it is right", True),
+    "is_abstention": About("whether there is no answer", False),
 }
 TABLES = {
     "answers": Described("one row per document (or page, or folder) and question", columns.ANSWERS, _ANSWERS),
@@ -240,6 +296,17 @@ TABLES = {
         _CHANGES,
     ),
     "plan.parquet": Described("one row per input; written by `plan=true`", columns.PLAN, _PLAN),
+    "evaluation/answers.parquet": Described(
+        "one row per answer of which something is known; written by `pipeline.evaluate`, with one column"
+        " more for each metric, named profile_metric: the score by it, not a number where it has nothing to"
+        " compare with",
+        evaluation.JUDGED,
+        _JUDGED,
+    ),
+    "evaluation/scores.parquet": Described("one row per figure", evaluation.SCORES, _SCORES),
+    "evaluation/history.parquet": Described(
+        "one row for each time that tables met `evaluate.min_score`", evaluation.HISTORY, _HISTORY
+    ),
 }
 
 _HEAD = """\

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +17,12 @@ from pipeline.tables.layout import Layout
 from pipeline.tables.wanted import Key, packed
 
 
+class Said(NamedTuple):
+    """What an answer says; None where it says nothing, or its question was not asked."""
+
+    text: str | None
+
+
 class Known:
     """Which answers are there, made by which settings; learnt from the Parquet files alone."""
 
@@ -24,6 +31,8 @@ class Known:
         self._settings_hash = settings_hash
         self._settings_of: dict[Key, str] = {}
         self._failures: dict[Key, Failure] = {}
+        self._not_asked: set[Key] = set()
+        self._said: dict[Key, str | None] | None = None
         self._documents: dict[str, DocumentRow] = {}
         self._added: set[Key] = set()
         self._of_shards: set[Key] = set()
@@ -39,6 +48,7 @@ class Known:
             self._read_documents(file)
         self.earlier = len(self._settings_of)
         """Answers that were there before this run."""
+        self._layout = layout
         self.replies = Replies(
             layout.files("requests", parts), lambda answer_id: self._is_final(packed(answer_id))
         )
@@ -55,7 +65,26 @@ class Known:
 
     def has_row(self, key: Key) -> bool:
         """Tell whether there is an answer or an error."""
-        return self._is_final(key) or key in self._failures
+        return self._is_final(key) or key in self._failures or key in self._not_asked
+
+    def was_not_asked(self, cell: Cell) -> bool:
+        """Tell whether the last run did not ask a cell, for want of an earlier answer that says so."""
+        return packed(cell.answer_id) in self._not_asked
+
+    def count_not_asked(self, cells: Iterator[tuple[Key, int]]) -> int:
+        """Count the rows of (key, rows) pairs that were not asked."""
+        return sum(count for key, count in cells if key in self._not_asked)
+
+    def said(self, answer_id: str, questions: Collection[str], retry_errors: bool) -> Said | None:
+        """Return the stored answer to one of these questions, if there is one that these settings give."""
+        key = packed(answer_id)
+        if key in self._failures and not retry_errors:
+            return Said(None)
+        if not self._is_final(key):
+            return None
+        if self._said is None:
+            self._said = self._read_said(questions)
+        return Said(self._said.get(key))
 
     def failure(self, cell: Cell) -> Failure | None:
         """Return why a cell has no answer, as the last attempt said."""
@@ -65,7 +94,12 @@ class Known:
     def add_answer(self, answer: Answer) -> None:
         """Take note of an answer that this run has come to."""
         key = packed(answer.cell.answer_id)
-        if answer.failure is None:
+        self._not_asked.discard(key)
+        if answer.status == "not_asked":
+            self._not_asked.add(key)
+            self._settings_of.pop(key, None)
+            self._failures.pop(key, None)
+        elif answer.failure is None:
             self._settings_of[key] = self._settings_hash
             self._failures.pop(key, None)
             self._added.add(key)
@@ -87,6 +121,16 @@ class Known:
     def count_shards_as_new(self) -> None:
         """Count what shards have journaled since the last publishing as answered now."""
         self._added |= self._of_shards
+
+    def mean_reply(self, task: str) -> float | None:
+        """Return the mean length in tokens of a task's replies that are stored; None without any."""
+        written = []
+        for file in self._layout.files("requests", self._layout.parts()):
+            table = pq.read_table(file, columns=["task", "status", "output_tokens"])
+            is_one = pc.and_(pc.equal(table["task"], task), pc.equal(table["status"], "ok"))
+            written.append(table.filter(is_one)["output_tokens"])
+        mean = pc.mean(pa.chunked_array([c for each in written for c in each.chunks], pa.int64())).as_py()
+        return None if mean is None else float(mean)
 
     # ---- documents ----
 
@@ -124,10 +168,29 @@ class Known:
         for key, settings_hash, ok in zip(keys, _shared(hashes), is_ok, strict=True):
             if ok:
                 self._settings_of[key] = settings_hash
-        failed = table.filter(pc.invert(pc.equal(table["status"], "ok")))
-        for row in failed.to_pylist():
-            self._failures[packed(row["answer_id"])] = Failure(row["error_code"], row["error"])
+        others = table.filter(pc.invert(pc.equal(table["status"], "ok")))
+        for row in others.to_pylist():
+            key = packed(row["answer_id"])
+            if row["status"] == "not_asked":
+                self._not_asked.add(key)
+            else:
+                self._failures[key] = Failure(row["error_code"], row["error"])
+        # What was asked after all is in a later file.
+        self._not_asked.difference_update(
+            key for key, ok in zip(keys, is_ok, strict=True) if ok and key in self._not_asked
+        )
         return keys
+
+    def _read_said(self, questions: Collection[str]) -> dict[Key, str | None]:
+        found: dict[Key, str | None] = {}
+        for file in self._layout.files("answers", self._layout.parts()):
+            table = pq.read_table(file, columns=["answer_id", "question_id", "answer"])
+            table = table.filter(
+                pc.is_in(table["question_id"], value_set=pa.array(sorted(questions), pa.string()))
+            )
+            ids, answers = (table[name].to_pylist() for name in ("answer_id", "answer"))
+            found.update(zip(map(packed, ids), answers, strict=True))
+        return found
 
     def _read_documents(self, file: Path) -> None:
         table = columns.conform(pq.read_table(file), columns.DOCUMENTS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -98,6 +99,7 @@ class Layout:
             *self.output.glob(f"*/*{self.name}.parquet.aside"),
             *self.output.glob(f"*run.json.{self.name}.aside"),
             *self.output.glob(f"_journal/*date.{self.name}.aside"),
+            *self.output.glob(f"_journal/*served.json.{self.name}.aside"),
         ]:
             store.remove(leftover)
 
@@ -150,6 +152,21 @@ class Layout:
             if (written := _date_in(file)) is None:  # another program's, or halved by another file system
                 store.write_text(file, today.isoformat(), by=self.name)
             return written or today
+
+    def served(self) -> tuple[str, str] | None:
+        """Return the model and version that servers said they serve; None where no run has asked any."""
+        try:
+            told = json.loads((self.output / "_journal" / "served.json").read_text(encoding="utf-8"))
+            return str(told["model"]), str(told["version"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def remember_served(self, model: str, version: str) -> None:
+        """Keep what servers say they serve: tables are published when they may be gone."""
+        if self.served() != (model, version):
+            told = json.dumps({"model": model, "version": version}, ensure_ascii=False) + "\n"
+            with disk_errors(self.output):
+                store.write_text(self.output / "_journal" / "served.json", told, by=self.name)
 
 
 def _date_in(file: Path) -> dt.date | None:

@@ -8,12 +8,13 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import store
-from pipeline.tables import columns, wanted
+from pipeline.tables import columns, keys, wanted
 from pipeline.tables.wanted import Wanted
 
 _KEYS = {"answers": "answer_id", "documents": "source", "requests": "request_id"}
@@ -42,7 +43,7 @@ def write_aside(
     `files` hold its rows, the oldest first; of rows with the same key the newest counts. `complete` says that
     every current input is known: what was not asked for by now is not asked for at all.
     """
-    latest = _latest_rows(files, _KEYS[name])
+    latest = _latest_rows(files, _KEYS[name], target)
     # Other tasks have columns of their own, which stay.
     written = [pq.read_schema(file) for file in files]
     schema = pa.unify_schemas([columns.schema(name, field_kinds), *written]).remove_metadata()
@@ -80,8 +81,8 @@ def is_current(
     if not set(own.names) <= set(pq.read_schema(target).names):
         return False
     for file in journaled:
-        keys = (row for batch in _batches(file, wanted.KEYS[name]) for row in wanted.rows(batch))
-        if any(asked.publishes(name, row, complete=True) for row in keys):
+        journal_rows = (row for batch in _batches(file, wanted.KEYS[name]) for row in wanted.rows(batch))
+        if any(asked.publishes(name, row, complete=True) for row in journal_rows):
             return False
     return asked.holds_exactly(name, _batches(target, wanted.key_columns(name)))
 
@@ -119,13 +120,14 @@ def _batches(file: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Ta
             yield pa.Table.from_batches([batch])
 
 
-def _latest_rows(files: Sequence[Path], key: str) -> list[pa.BooleanArray]:
-    """Return, per file, which rows are the newest with their key; files are given oldest first."""
-    columns = [pq.read_table(file, columns=[key])[key] for file in files]
-    keys = pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
-    numbers = pa.array(range(len(keys)), pa.int64())
-    # By Arrow: a set of Python's texts would take ten times the memory.
-    newest = pa.table({"key": keys, "number": numbers}).group_by("key").aggregate([("number", "max")])
-    mask = pc.is_in(numbers, value_set=newest["number_max"])
-    starts = itertools.accumulate((len(column) for column in columns), initial=0)
-    return [mask.slice(start, len(column)) for start, column in zip(starts, columns, strict=False)]
+def _latest_rows(files: Sequence[Path], key: str, target: Path) -> list[pa.BooleanArray]:
+    """Return, per file, which rows are the newest with their key; files are given oldest first.
+
+    Of the published one, the first: an answer under several names says there what it cost, and only there.
+    """
+    read = [keys.digests(batch[key] for batch in _batches(file, [key])) for file in files]
+    ordered = [each[::-1] if file == target else each for file, each in zip(files, read, strict=True)]
+    newest = keys.newest(np.concatenate(ordered)) if ordered else np.empty(0, bool)
+    ends = itertools.accumulate(map(len, ordered))
+    masks = [newest[end - len(each) : end] for end, each in zip(ends, ordered, strict=True)]
+    return [pa.array(mask[::-1] if file == target else mask) for file, mask in zip(files, masks, strict=True)]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from pipeline.records import Answer, Box, Completion, DocumentRow, Failure, Request, clean_text
+from pipeline.records import Answer, Box, Charge, Completion, DocumentRow, Failure, Request, clean_text
 from pipeline.tables import columns
 from pipeline.tables.columns import Row
 
@@ -46,6 +46,7 @@ def of_request(request: Request, completion: Completion, stamp: Stamp) -> Row:
         "token_probabilities": list(completion.token_probabilities),
         "boxes": [box._asdict() for box in completion.boxes],
         "engine_seconds": completion.engine_seconds,
+        **charged(completion.charge),
         "model": stamp.model,
         "engine": stamp.engine,
         "task": stamp.task,
@@ -70,7 +71,7 @@ def of_answer(answer: Answer, stamp: Stamp, field_kinds: Mapping[str, str]) -> R
         "page": subject.page,
         "question_id": question.question_id,
         "question": question.text,
-        **_status(answer.failure),
+        **_status(answer.failure, answer.status),
         "answer": answer.answer,
         "fields": None,
         "evidence_pages": list(answer.evidence_pages),
@@ -82,11 +83,14 @@ def of_answer(answer: Answer, stamp: Stamp, field_kinds: Mapping[str, str]) -> R
         "requests": answer.requests,
         "finish_reason": answer.finish_reason,
         "confidence": answer.confidence,
+        "engine_confidence": answer.engine_confidence,
+        "page_quality": answer.page_quality,
         "needs_review": answer.needs_review,
         "prompt_tokens": answer.prompt_tokens,
         "cached_tokens": answer.cached_tokens,
         "output_tokens": answer.output_tokens,
         "engine_seconds": answer.engine_seconds,
+        **charged(answer.charge),
         "model": stamp.model,
         "engine": stamp.engine,
         "task": stamp.task,
@@ -108,7 +112,8 @@ def of_answer(answer: Answer, stamp: Stamp, field_kinds: Mapping[str, str]) -> R
 def refused(row: Row, reason: str) -> Row:
     """Return the row of an answer that its columns cannot hold: an error that keeps what can be kept."""
     kept = ("answer_id", "document_id", "source", "scope", "page", "question_id", "question", "pages_total",
-            "pages_read", "model", "engine", "task", "run_id", "settings_hash", "created_at")  # fmt: skip
+            "pages_read", *SPENT, "model", "engine", "task", "run_id", "settings_hash",
+            "created_at")  # fmt: skip
     message = f"{row['source']}, {row['question_id']}: the answer does not fit the table ({reason})"
     return {
         **{name: row[name] for name in kept},
@@ -125,20 +130,46 @@ def refused(row: Row, reason: str) -> Row:
 def to_completion(row: Mapping[str, object]) -> Completion:
     """Return what an engine said, from its row of `requests`."""
     boxes = tuple(Box(**box) for box in row.get("boxes") or ())  # type: ignore[attr-defined]
+    known = [row[name] for name in Charge._fields]
     given = {name: row[name] for name in _COMPLETION}
     return Completion(
         **given,  # type: ignore[arg-type]
         boxes=boxes,
+        charge=None if None in known else Charge(*known),  # type: ignore[arg-type]
         token_ends=tuple(row.get("token_ends") or ()),  # type: ignore[arg-type]
         token_probabilities=tuple(row.get("token_probabilities") or ()),  # type: ignore[arg-type]
     )
+
+
+SPENT = (
+    "requests",
+    "prompt_tokens",
+    "cached_tokens",
+    "output_tokens",
+    "engine_seconds",
+    "gpu_seconds",
+    "cost",
+)
+"""The columns of an answer that say what it took."""
+
+
+def charged(charge: Charge | None) -> Row:
+    """Return the columns of what something cost, null where that is not known."""
+    return dict(charge._asdict()) if charge else dict.fromkeys(Charge._fields)
+
+
+def add_charge(row: Row, charge: Charge) -> None:
+    """Add to what a row cost; what is not known stays so."""
+    for name, more in charge._asdict().items():
+        known = row[name]
+        row[name] = known + more if isinstance(known, float) else None
 
 
 _COMPLETION = ("text", "finish_reason", "prompt_tokens", "cached_tokens", "output_tokens", "confidence",
                "engine_seconds")  # fmt: skip
 
 
-def _status(failure: Failure | None) -> Row:
+def _status(failure: Failure | None, status: str = "ok") -> Row:
     if failure is None:
-        return {"status": "ok", "error_code": None, "error": None}
+        return {"status": status, "error_code": None, "error": None}
     return {"status": "error", "error_code": failure.code, "error": failure.message}

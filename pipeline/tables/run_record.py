@@ -16,7 +16,7 @@ class Attempt:
 
     run_id: str
     state: str
-    """running, complete, incomplete (answers are missing), interrupted or failed"""
+    """running, complete, pilot, incomplete (answers are missing), interrupted or failed"""
     error: str | None
     begun: str
     ended: str
@@ -36,6 +36,10 @@ class RunRecord:
     """At the same shard of the same plan."""
     missing: dict[str, int] = field(default_factory=dict)
     """Answers that each shard still lacks."""
+    spent_before: dict[str, float] = field(default_factory=dict)
+    """gpu_seconds and cost of the runs that this one continues."""
+    reserved: dict[str, float] = field(default_factory=dict)
+    """The same of what is under way, as it is expected; kept by a run that was killed."""
     prompt_date: str
     settings_hash: str
     engine: str

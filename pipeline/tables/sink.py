@@ -10,14 +10,14 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline import store
 from pipeline.config import ShardSettings, SinkSettings
 from pipeline.errors import OutputError, StorageError
-from pipeline.records import Answer, Completion, DocumentRow, Failure, Request
+from pipeline.records import FREE, Answer, Charge, Completion, DocumentRow, Failure, Request
 from pipeline.store import disk_errors
 from pipeline.tables import columns, journal, lock, published, rows
 from pipeline.tables.journal import Journal
@@ -28,6 +28,13 @@ from pipeline.tables.run_record import RunRecord
 from pipeline.tables.wanted import Wanted
 
 log = logging.getLogger("pipeline")
+
+Charging = Callable[[Sequence[float]], Sequence[Charge]]
+
+
+def _free(work: Sequence[float]) -> Sequence[Charge]:
+    """Charge nothing."""
+    return [FREE] * len(work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,8 @@ def opened(
     settings: SinkSettings,
     stamp: Stamp,
     field_kinds: Mapping[str, str],
+    charge: Charging = _free,
+    gate: Callable[[Path, Path, str], None] | None = None,
 ) -> Iterator[Tables]:
     """Open the output directory. Raises OutputError when another run writes it or it holds other types."""
     layout = Layout(output, shard)
@@ -63,7 +72,7 @@ def opened(
             layout.check_count()
             layout.check_types(field_kinds)
             known, wanted = Known(layout, stamp.settings_hash), Wanted(stamp.task)
-        sink = Sink(layout, settings, stamp, dict(field_kinds), held, written, known, wanted)
+        sink = Sink(layout, settings, stamp, dict(field_kinds), held, written, known, wanted, charge, gate)
         yield Tables(layout, known, wanted, sink)
     finally:
         # What cannot be let go of is that of a dead process once this one ends: the next run takes it over.
@@ -97,13 +106,22 @@ class Sink:
     journal: Journal
     known: Known
     wanted: Wanted
+    charge: Charging = _free
+    """Divides what was spent since its last call among requests, by the work of each."""
+    gate: Callable[[Path, Path, str], None] | None = None
+    """Raises OutputError for files of answers and documents that must not be published."""
     rows_left: Counter[str] = field(default_factory=Counter)
     """Published answers that left their table in this run, by reason."""
     _buffer: dict[str, list[columns.Row]] = field(default_factory=lambda: {name: [] for name in TABLES})
     _committed: float = field(default_factory=time.monotonic)
+    _work: list[float] = field(default_factory=list)
+    """Of the requests in the buffer."""
+    _unanswered: dict[str, Charge] = field(default_factory=dict)
+    """What requests cost whose answers are still to come."""
 
-    def add_request(self, request: Request, completion: Completion) -> None:
-        """Add what an engine said."""
+    def add_request(self, request: Request, completion: Completion, work: float = 0.0) -> None:
+        """Add what an engine said; `work` is what it had to do for it, beside others."""
+        self._work.append(work)
         self._buffer["requests"].append(rows.of_request(request, completion, self.stamp))
 
     def add_document(self, row: DocumentRow) -> None:
@@ -115,6 +133,8 @@ class Sink:
         """Add a finished cell."""
         # An error that repeats keeps its first row: a run that learns nothing new changes no file.
         if answer.failure and self.known.failure(answer.cell) == answer.failure:
+            return
+        if answer.status == "not_asked" and self.known.was_not_asked(answer.cell):
             return
         row = rows.of_answer(answer, self.stamp, self.field_kinds)
         self._buffer["answers"].append(row)
@@ -134,6 +154,7 @@ class Sink:
         self._committed = time.monotonic()
         if not any(self._buffer.values()):
             return
+        self._charge()
         tables = {
             name: columns.to_table(added, columns.schema(name, self.field_kinds), rows.refused)
             for name, added in self._buffer.items()
@@ -152,9 +173,10 @@ class Sink:
         """Write the tables that analysts read; `complete` says that every current input is known.
 
         A shard of a plan publishes nothing: its journal is published together with those of the others.
-        Raises OutputError instead of publishing empty tables over answers that are there.
+        Raises OutputError instead of publishing empty tables over answers that are there. Behind a gate only
+        what is complete is published: of a part, nobody can say how good it is.
         """
-        if self.layout.shard.planned:
+        if self.layout.shard.planned or (self.gate is not None and not complete):
             return
         with disk_errors(self.layout.output):
             self.lock.check()
@@ -178,11 +200,26 @@ class Sink:
 
     # ---- inside ----
 
+    def _charge(self) -> None:
+        """Write what was spent since the last call into the rows of requests, and of their answers."""
+        charges = self.charge(self._work)
+        for row, charge in zip(self._buffer["requests"], charges, strict=True):
+            rows.add_charge(row, charge)
+            before = self._unanswered.get(str(row["answer_id"]), FREE)
+            total = Charge(before.gpu_seconds + charge.gpu_seconds, before.cost + charge.cost)
+            self._unanswered[str(row["answer_id"])] = total
+        for row in self._buffer["answers"]:
+            rows.add_charge(row, self._unanswered.pop(str(row["answer_id"]), FREE))
+        self._work = []
+
     def _replace(self, parts: Sequence[Path], complete: bool) -> None:
         """Write the tables beside their places, then let them take these one after the other."""
         left = {name: self._write_aside(name, parts, complete) for name in TABLES}
         if complete:
             self._refuse_to_empty()
+            if self.gate is not None:
+                answers, documents = (store.aside(self.layout.published(n)) for n in ("answers", "documents"))
+                self.gate(answers, documents, self.stamp.run_id)
             self.rows_left += left["answers"].reasons
         rest = {name: journal.concatenate(each.rows) for name, each in left.items() if each.rows}
         if rest:  # journaled before the published file that held them is replaced

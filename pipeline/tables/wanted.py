@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.records import Cell, Document, Question, Subject
+from pipeline.tables import keys
 from pipeline.tables.columns import Row
+from pipeline.tables.rows import SPENT
 
 _PLACE = ("source", "question_id", "gold_answer", "gold_page")
 KEYS = {
@@ -144,7 +146,7 @@ class Wanted:
         Of an answer that stands under two names, only one row is read: the other would be lost. `read` gives
         the published table, of `key_columns("answers")`, in batches.
         """
-        repeated = _repeated(batch["answer_id"] for batch in read())
+        repeated = _repeated(read)
         found: dict[str, list[Place]] = {}
         for row in (row for batch in read() for row in rows(batch)):
             answer_id = str(row["answer_id"])
@@ -159,19 +161,25 @@ class Wanted:
     def expand(self, table: pa.Table, schema: pa.Schema, standing: Mapping[str, Sequence[Place]]) -> pa.Table:
         """Repeat an answer under every name and question id that asks for it, with the current gold.
 
-        `standing` are places that it keeps besides.
+        `standing` are places that it keeps besides. What it took is said once, so that columns can be summed.
         """
         indices: list[int] = []
         values: list[tuple[str | None, ...]] = []
         own = zip(*(table[name].to_pylist() for name in _PLACE), strict=True)
         for index, (answer_id, place) in enumerate(zip(table["answer_id"].to_pylist(), own, strict=True)):
-            for wanted in [*self.places(answer_id), *standing.get(answer_id, [])] or [place]:
-                indices.append(index)
-                values.append(wanted)
+            places = [*self.places(answer_id), *standing.get(answer_id, [])] or [place]
+            indices += [index] * len(places)
+            values += places
         table = table.take(pa.array(indices, pa.int64()))
         for column, name in enumerate(_PLACE):
             array = pa.array([value[column] for value in values], pa.string())
             table = table.set_column(schema.get_field_index(name), schema.field(name), array)
+        is_first = pa.array(
+            [n == 0 or indices[n - 1] != index for n, index in enumerate(indices)], pa.bool_()
+        )
+        for name in SPENT:
+            spent = pc.if_else(is_first, table[name], pa.scalar(0, schema.field(name).type))
+            table = table.set_column(schema.get_field_index(name), schema.field(name), spent)
         return table
 
     # ---- inside ----
@@ -181,12 +189,13 @@ class Wanted:
         return asked if isinstance(asked, list) else [asked]
 
 
-def _repeated(columns: Iterable[pa.ChunkedArray]) -> frozenset[str]:
-    """Return the values that are there more than once, counted by Arrow, which needs no object for each."""
-    counts = pa.chunked_array(
-        [chunk for column in columns for chunk in column.chunks], pa.string()
-    ).value_counts()
-    return frozenset(counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist())
+def _repeated(read: Callable[[], Iterable[pa.Table]]) -> frozenset[str]:
+    """Return the answer ids that are there more than once."""
+    again = keys.repeated(keys.digests(batch["answer_id"] for batch in read()))
+    if not again.any():
+        return frozenset()
+    ids = (answer_id for batch in read() for answer_id in batch["answer_id"].to_pylist())
+    return frozenset(answer_id for answer_id, is_again in zip(ids, again.tolist(), strict=True) if is_again)
 
 
 def _filled(place: Place) -> tuple[str | None, ...]:

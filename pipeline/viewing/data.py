@@ -115,12 +115,13 @@ def _documents(run: Finished) -> list[_Document]:
 _SHOWN = (
     "answer_id", "source", "page", "question_id", "question", "status", "error_code", "error", "answer",
     "fields", "evidence_pages", "evidence_found", "evidence_quote", "pages_total", "pages_read", "requests",
-    "finish_reason", "confidence", "prompt_tokens", "cached_tokens", "output_tokens", "engine_seconds",
-    "model", "engine", "task", "created_at", "gold_answer", "gold_page",
+    "finish_reason", "confidence", "prompt_tokens", "cached_tokens", "output_tokens",
+    "engine_seconds", "gpu_seconds", "cost", "model",
+    "engine", "task", "created_at", "gold_answer", "gold_page",
 )  # fmt: skip
 _OF_ATTEMPTS = (
     "kind", "attempt", "pages", "text", "error_code", "error", "finish_reason", "prompt_tokens",
-    "cached_tokens", "output_tokens", "engine_seconds",
+    "cached_tokens", "output_tokens", "engine_seconds", "gpu_seconds", "cost",
 )  # fmt: skip
 _OF_DOCUMENTS = (
     "kind", "bytes", "pages", "text_layer_pages", "blank_pages", "languages", "duplicate_of", "error",
@@ -145,6 +146,8 @@ def write_details(
         for index, row in zip(indices, read.rows(run.answers, indices), strict=True):
             detail = _chosen(row, _SHOWN) | {
                 "verdict": run.verdicts[index],
+                "gold_answer": run.text["gold_answer"][index],
+                "gold_page": run.gold_pages[index],
                 "reasons": list(_reasons(row, review_below)),
                 "attempts": attempts.get(str(row["answer_id"]), []),
                 "document": documents.get(str(row["source"])),

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pipeline import store
 from pipeline.errors import OutputError
-from pipeline.tables import read, run_record
+from pipeline.tables import evaluation, read, run_record
+from pipeline.tables.evaluation import Verdict
 from pipeline.tables.read import Table
 from pipeline.tables.run_record import RunRecord
 from pipeline.viewing import gold
@@ -29,10 +30,21 @@ class Finished:
     requests: Table
 
     @cached_property
+    def _evaluated(self) -> list[Verdict | None]:
+        """What an evaluation has found, of each answer that still says what it said then."""
+        found = evaluation.verdicts(self.output)
+        keys = zip(
+            *(self.answers[name].to_pylist() for name in ("answer_id", "source", "answer")), strict=True
+        )
+        return [found.get(key) for key in keys]
+
+    @cached_property
     def text(self) -> dict[str, list[str | None]]:
         """The columns of the answers that hold text and that are asked for row by row."""
         names = ("answer_id", "source", "question_id", "question", "status", "error_code", "error", "answer")
-        return {n: self.answers[n].to_pylist() for n in (*names, "model", "task", "gold_answer")}
+        columns = {n: self.answers[n].to_pylist() for n in (*names, "model", "task", "gold_answer")}
+        pairs = zip(columns["gold_answer"], self._evaluated, strict=True)
+        return columns | {"gold_answer": [found.gold if found else known for known, found in pairs]}
 
     @cached_property
     def review(self) -> list[bool | None]:
@@ -58,9 +70,15 @@ class Finished:
 
     @cached_property
     def verdicts(self) -> list[str]:
-        """Whether each answer is right, where the questions file says what is."""
-        pairs = zip(self.text["answer"], self.text["gold_answer"], strict=True)
-        return [_verdict(answer, known) for answer, known in pairs]
+        """Whether each answer is right, where an evaluation or the questions file says what is."""
+        triples = zip(self.text["answer"], self.text["gold_answer"], self._evaluated, strict=True)
+        return [_verdict(*each) for each in triples]
+
+    @cached_property
+    def gold_pages(self) -> list[str | None]:
+        """Where the right answer stands, as far as that is known."""
+        pairs = zip(self.answers["gold_page"].to_pylist(), self._evaluated, strict=True)
+        return [", ".join(map(str, found.pages)) if found and found.pages else p for p, found in pairs]
 
     @cached_property
     def evidence(self) -> list[str]:
@@ -98,7 +116,9 @@ def load(output: Path) -> Finished:
     return Finished(output, run, answers, read.documents(output), read.requests(output))
 
 
-def _verdict(answer: str | None, known: str | None) -> str:
+def _verdict(answer: str | None, known: str | None, found: Verdict | None) -> str:
+    if found is not None:
+        return RIGHT if found.is_right else WRONG
     if not known:
         return NO_GOLD
     return RIGHT if gold.is_right(answer, known) else WRONG

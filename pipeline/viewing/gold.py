@@ -22,10 +22,11 @@ def is_right(answer: str | None, gold: str) -> bool:
     regard to case, punctuation and white space. The answer may say more: a passage that holds the gold answer
     is right.
     """
-    return answer is not None and any(_holds(answer, each) for each in gold.split("|") if each.strip())
+    return answer is not None and any(holds(answer, each) for each in gold.split("|") if each.strip())
 
 
-def _holds(answer: str, gold: str) -> bool:
+def holds(answer: str, gold: str) -> bool:
+    """Tell whether an answer says what one gold answer does."""
     said, wanted = _words(answer), _words(gold)
     if not wanted:
         return _plain(answer).strip() == _plain(gold).strip()

@@ -61,8 +61,9 @@ class Drawn:
 def pages_of(run: Finished) -> list[list[PageName]]:
     """Return the pages that each answer rests on; the first where it names none."""
     folders = _folders(run)
-    names = ("source", "scope", "page", "evidence_pages", "evidence_boxes", "gold_page")
-    rows = zip(*(run.answers[name].to_pylist() for name in names), run.verdicts, strict=True)
+    names = ("source", "scope", "page", "evidence_pages", "evidence_boxes")
+    columns = (run.answers[name].to_pylist() for name in names)
+    rows = zip(*columns, run.gold_pages, run.verdicts, strict=True)
     found = []
     for source_, scope, page, evidence, boxes, gold_page, verdict in rows:
         if scope == "page":

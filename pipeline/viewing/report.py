@@ -41,14 +41,35 @@ def build(
     with store.disk_errors(run.output):
         _drop_others(aside / "pages", {picture.file for picture in drawn.pictures.values()})
         data.write_details(run, wanted, drawn, aside / "data", difference)
-        summary = _summary(run, data.write_table(run, aside / "data", difference), difference)
+        plots = _plots(run.output / "evaluation", aside / "data")
+        summary = _summary(run, data.write_table(run, aside / "data", difference), difference, plots)
         (aside / "data" / "summary.js").write_text(script.call("begin", summary), encoding="utf-8")
         _replace(target, aside)
         store.send_all(target)
     return target / "index.html"
 
 
-def _summary(run: Finished, files: int, difference: data.Difference | None) -> Json:
+_PLOTS = (
+    (
+        "reliability.svg",
+        "What confidence is worth",
+        "Of answers as sure as this, how many are right.",
+    ),
+    ("history.svg", "Scores over time", "Of each publishing, with its 95 % interval."),
+)
+
+
+def _plots(evaluation: Path, folder: Path) -> list[Json]:
+    """Copy what an evaluation has drawn, and return what the page shows of it."""
+    shown: list[Json] = []
+    for name, title, note in _PLOTS:
+        if (evaluation / name).is_file():
+            shutil.copyfile(evaluation / name, folder / name)
+            shown.append({"file": f"data/{name}", "title": title, "note": note})
+    return shown
+
+
+def _summary(run: Finished, files: int, difference: data.Difference | None, plots: list[Json]) -> Json:
     """Return what the first screen shows, and how much there is to load."""
     record = run.run
     return {
@@ -62,6 +83,7 @@ def _summary(run: Finished, files: int, difference: data.Difference | None) -> J
         "difference": {"counts": difference.counts, "questions": difference.questions}
         if difference
         else None,
+        "plots": plots,
         "totals": totals.count(difference.counted if difference else run).to_json(),
         "run": {
             "state": record.attempt.state,

@@ -48,6 +48,8 @@ class TaskTotals:
     cached_tokens: int
     output_tokens: int
     engine_seconds: float
+    gpu_seconds: float
+    cost: float
     bars: list[int]
     """Answers that are ok, by confidence: twenty bars from 0 to 1."""
 
@@ -159,6 +161,8 @@ def _task(run: Finished, task: str, rows: list[int], asked: list[int]) -> TaskTo
         cached_tokens=int(took["cached_tokens"]),
         output_tokens=int(took["output_tokens"]),
         engine_seconds=_sum(run, "engine_seconds", asked),
+        gpu_seconds=_sum(run, "gpu_seconds", asked),
+        cost=_sum(run, "cost", asked),
         bars=[bars[place] for place in range(_BARS)],
     )
 

@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import process
+import protocol
 import pytest
 import scripted
 from conftest import engine_context
 from contract import ContractBench, EngineContract, InOrder, draw_page
 
 from pipeline.config import RunSettings
-from pipeline.engines.base import Engine
+from pipeline.engines.base import Engine, Served
 from pipeline.engines.embedded.engine import EmbeddedEngine
+from pipeline.engines.server.engine import ServerEngine
 from pipeline.engines.vllm import engine as vllm
 from pipeline.engines.vllm import host as vllm_host
 from pipeline.engines.vllm.launch import Launch
@@ -48,6 +50,19 @@ class TestVllmWithAScriptedProcess(EngineContract, InOrder):
         monkeypatch.setattr(vllm, "launches", lambda *_: [launch])
         settings = compose("input=.", "engine=vllm", "task=transcribe")
         with vllm.VllmEngine(settings.engine.vllm, engine_context(settings, tmp_path)) as engine:
+            yield bench_of(engine, tmp_path)
+
+
+class TestServer(EngineContract):
+    @pytest.fixture(params=["data", "file"])
+    def bench(
+        self, compose: Callable[..., RunSettings], tmp_path: Path, request: pytest.FixtureRequest
+    ) -> Iterator[ContractBench]:
+        server = protocol.ProtocolServer()
+        given = [f"engine.urls=[{server.url}]", f"engine.images={request.param}", "engine.load_timeout_s=5"]
+        settings = compose("input=.", "engine=server", "task=transcribe", *given)
+        context = engine_context(settings, tmp_path, served=Served("tiny", "0.32.0"))
+        with protocol.running(server), ServerEngine(settings.engine.server, context) as engine:
             yield bench_of(engine, tmp_path)
 
 

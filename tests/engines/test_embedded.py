@@ -14,7 +14,7 @@ from pipeline.config import RunSettings
 from pipeline.engines import choose
 from pipeline.engines.embedded import extract, reader
 from pipeline.engines.embedded.engine import EmbeddedEngine
-from pipeline.engines.embedded.lines import Line
+from pipeline.engines.embedded.lines import Line, lines_of
 from pipeline.engines.embedded.passages import Passage, cut, question_terms, tokens
 from pipeline.engines.embedded.ranking import Index, Ranked, confidence
 from pipeline.reading.language import detect_language
@@ -81,6 +81,10 @@ def test_passages_cover_every_line_in_order_and_stay_short() -> None:
     assert all(any(line in p.text for p in passages) for line in lines)
 
 
+def filled(schema: dict[str, Json], text: str) -> dict[str, Json]:
+    return extract.values(extract.fill(schema, {1: lines_of(text)}, detect_language))
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -93,14 +97,14 @@ def test_passages_cover_every_line_in_order_and_stay_short() -> None:
 )
 def test_a_labelled_number_is_read_in_either_notation(text: str, value: float | None) -> None:
     schema: dict[str, Json] = {"properties": {"total": {"type": ["number", "null"]}}}
-    assert extract.fill(schema, {1: text}, detect_language) == {"total": value}
+    assert filled(schema, text) == {"total": value}
 
 
 def test_what_is_not_stated_is_null() -> None:
     schema: dict[str, Json] = {
         "properties": {"buyer": {"type": "string"}, "paid": {"type": "boolean"}, "lines": {"type": "array"}}
     }
-    assert extract.fill(schema, {1: "Nothing of the kind."}, detect_language) == {
+    assert filled(schema, "Nothing of the kind.") == {
         "buyer": None,
         "paid": None,
         "lines": None,
@@ -414,4 +418,4 @@ def test_a_language_is_told_from_a_sentence_and_not_from_labels(text: str, langu
 def test_axis_labels_are_neither_title_nor_fact() -> None:
     schema: dict[str, Json] = {"properties": {"title": {"type": "string"}, "key_facts": {"type": "array"}}}
     labels = "val\n100\n80\n60\nJan Feb Mar 2018"
-    assert extract.fill(schema, {1: labels}, detect_language) == {"title": None, "key_facts": []}
+    assert filled(schema, labels) == {"title": None, "key_facts": []}

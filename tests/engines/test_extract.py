@@ -11,6 +11,7 @@ from random_schemas import Schema, schemas
 from pipeline.asking import schema as asking
 from pipeline.config import TaskSettings
 from pipeline.engines.embedded import extract
+from pipeline.engines.embedded.lines import lines_of
 from pipeline.engines.embedded.numbers import number
 from pipeline.reading.language import detect_language
 from pipeline.records import Json
@@ -27,9 +28,13 @@ def prepared(given_schema: Json) -> Schema:
     return made
 
 
+def filled(made: Schema, text: str) -> Schema:
+    return extract.values(extract.fill(made, {1: lines_of(text)}, detect_language))
+
+
 def fill(fields: Schema, text: str) -> Schema:
     made = prepared({"type": "object", "properties": fields})
-    found = extract.fill(made, {1: text}, detect_language)
+    found = filled(made, text)
     jsonschema.validate(found, made)
     return found
 
@@ -170,9 +175,9 @@ def test_fields_that_their_schema_forbids_together_are_all_null() -> None:
         "then": {"properties": {"b": {"type": "string"}}},
     }
     made = prepared({"properties": {"a": {}, "b": {}}, **rule})
-    assert extract.fill(made, {1: "A: 1"}, detect_language) == {"a": None, "b": None}
+    assert filled(made, "A: 1") == {"a": None, "b": None}
     made = prepared({"properties": {"aa": {}, "b": {}}})
-    assert extract.fill(made, {1: "aa: 1"}, detect_language) == {"aa": "1", "b": None}
+    assert filled(made, "aa: 1") == {"aa": "1", "b": None}
 
 
 _lines = st.lists(
@@ -188,7 +193,7 @@ def test_whatever_the_schema_what_is_filled_in_and_merged_is_valid(
     given_schema: Schema, first: str, second: str
 ) -> None:
     made = prepared(given_schema)
-    parts = [extract.fill(made, {1: text}, detect_language) for text in (first, second)]
-    for found in (*parts, extract.combine(parts, made)):
+    parts = [extract.fill(made, {1: lines_of(text)}, detect_language) for text in (first, second)]
+    for found in map(extract.values, (*parts, extract.combine(parts, made))):
         jsonschema.Draft202012Validator(made).validate(found)
         assert found.keys() == made["properties"].keys()  # type: ignore[union-attr]

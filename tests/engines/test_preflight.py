@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -214,7 +215,7 @@ def test_gpus_are_those_that_are_left_visible(tmp_path: Path, monkeypatch: pytes
 def test_auto_takes_vllm_where_the_gpus_hold_the_model(
     compose: Callable[..., RunSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: SimpleNamespace(origin="vllm"))
     given = compose("input=.", "engine.quantization=fp8")
     for count, engine in [(2, "vllm"), (1, "embedded"), (0, "embedded")]:
         monkeypatch.setattr(preflight, "visible_gpus", lambda count=count: gpus(count))

@@ -12,6 +12,7 @@ import scripted
 
 from pipeline.asking import prompt, schema
 from pipeline.config import RunSettings
+from pipeline.engines.base import Served
 from pipeline.flow import identity
 from pipeline.flow.identity import EFFECTS, Effect
 from pipeline.run import execute
@@ -57,7 +58,7 @@ def test_every_setting_is_listed_with_its_effect(compose: Callable[..., RunSetti
 @pytest.mark.parametrize("name", sorted(EFFECTS))
 def test_a_setting_changes_what_its_effect_says(compose: Callable[..., RunSettings], name: str) -> None:
     settings = compose("input=.", "task=qa", "task.question=Who?")
-    engine = "embedded" if name.startswith("engine.embedded.") else "vllm"
+    engine = next((each for each in ("embedded", "server") if name.startswith(f"engine.{each}.")), "vllm")
     before = identity_of(settings, engine)
     after = identity_of(changed(settings, name), "embedded" if name == "engine.name" else engine)
     asks, derives = before.asked_with != after.asked_with, before.settings_hash != after.settings_hash
@@ -70,6 +71,14 @@ def test_a_setting_changes_what_its_effect_says(compose: Callable[..., RunSettin
 def test_settings_of_another_engine_change_nothing(compose: Callable[..., RunSettings], name: str) -> None:
     settings = compose("input=.", "task=qa", "task.question=Who?")
     assert identity_of(changed(settings, name), "embedded") == identity_of(settings, "embedded")
+
+
+def test_what_servers_serve_is_a_part_of_what_is_asked(compose: Callable[..., RunSettings]) -> None:
+    settings = compose("input=.", "engine=server", "task=qa", "task.question=Who?")
+    template = prompt.system_prompt_template(settings.model)
+    told = [Served("pixtral", "0.32.0"), Served("pixtral", "0.33.0"), Served("other", "0.32.0")]
+    found = {identity.of(settings, "server", None, template, each).asked_with for each in told}
+    assert len(found) == 3
 
 
 # ---- the same in whole runs, with an engine that counts what it is asked ----

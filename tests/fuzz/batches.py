@@ -1,6 +1,7 @@
 """Run mutated files through the real pipeline, in batches, and check that each costs its own row and no more.
 
-PYTHONPATH=.:tests python tests/fuzz/batches.py [--files 100] [--seed 1] [--corpus FOLDER …] [--keep FOLDER]
+PYTHONPATH=.:tests python tests/fuzz/batches.py [--files 100] [--seed 1] [--largest-kb 128]
+  [--corpus FOLDER …] [--keep FOLDER]
 
 Files come from `data/samples`, from a few that are generated, and from the corpus folders. The engine is
 scripted, all else is the real thing: finding, hashing, drawing in worker processes, packing, tables. Ends
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import multiprocessing
 import random
 import shutil
 import sys
@@ -21,6 +23,7 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import hydra
@@ -42,7 +45,6 @@ BATCH = 100
 PAGE_S = 10
 _WARM_BATCHES = 3
 _MAY_GROW_MB = 100
-_MOST_BYTES = 2 << 20
 
 
 def generate(folder: Path) -> None:
@@ -69,14 +71,22 @@ def generate(folder: Path) -> None:
         document.save(folder / "made.pdf", garbage=0, deflate=True)
 
 
-def seeds(folders: Sequence[Path]) -> list[Path]:
+def seeds(folders: Sequence[Path], most_bytes: int) -> list[Path]:
     """List the files to start from, in an order that is always the same."""
     found = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
-    return [path for path in found if path.suffix.lower() in ENDINGS and path.stat().st_size <= _MOST_BYTES]
+    return [path for path in found if path.suffix.lower() in ENDINGS and path.stat().st_size <= most_bytes]
 
 
 def make_batch(folder: Path, originals: Sequence[Path], seed: int, numbers: range) -> None:
-    """Write mutated files; which ones depends on the seed and the number alone."""
+    """Write mutated files; which ones depends on the seed and the number alone.
+
+    In a process of its own: to damage files takes memory in large pieces, and the run's is what is watched.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        process.submit(write_batch, folder, originals, seed, numbers).result()
+
+
+def write_batch(folder: Path, originals: Sequence[Path], seed: int, numbers: range) -> None:
     for number in numbers:
         chance = random.Random(f"{seed}-{number}")
         original = chance.choice(originals)
@@ -117,18 +127,21 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--files", type=int, default=BATCH)
     parser.add_argument("--seed", type=int, default=1)
+    # Larger ones are documents of dozens of pages: of small ones many more are damaged in the same time.
+    parser.add_argument("--largest-kb", type=int, default=128)
     parser.add_argument("--corpus", type=Path, nargs="*", default=[])
     parser.add_argument("--keep", type=Path)
     given = parser.parse_args()
     faulthandler.enable()
     choose.build = lambda *_: scripted.ScriptedEngine(
-        lambda _: scripted.says('{"answer": "x", "pages": [1]}')
+        lambda _: scripted.says('{"answer": "x", "pages": [1], "quote": null}')
     )
     codes, wrong, process, warm_mb = Counter[str](), list[str](), psutil.Process(), 0.0
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as made:
         generate(Path(made))
-        originals = seeds([ROOT / "data" / "samples", Path(made), *given.corpus])
+        folders = [ROOT / "data" / "samples", Path(made), *given.corpus]
+        originals = seeds(folders, given.largest_kb << 10)
         for number, start in enumerate(range(0, given.files, BATCH)):
             numbers = range(start, min(start + BATCH, given.files))
             wrong += run_batch(originals, given.seed, numbers, codes, given.keep)

@@ -385,3 +385,38 @@ def test_more_shards_than_an_array_may_have(job: Job, start: Callable[..., Clust
     assert len(jobs["answer"]) == 3
     assert small.states(*jobs["answer"], *jobs["publish"]) == ["COMPLETED"] * 8
     assert job.table()["source"].nunique() == len(job.table()) == 20
+
+
+def asks_who_wrote(job: Job, count: int, gold: str) -> None:
+    """Write documents, and a question about each with its gold answer."""
+    library(job.folder / "in", count)
+    rows = (f"who,Who wrote report {n}?,{n % 5}/{n:03}.pdf,{gold}" for n in range(count))
+    (job.folder / "questions.csv").write_text(
+        "\n".join(["question_id,question,document,answer", *rows]) + "\n"
+    )
+
+
+def test_answers_below_the_gate_leave_the_tables_of_the_night_before(job: Job) -> None:
+    def night() -> tuple[str, str]:
+        jobs = job.submitted("shards=2", "task=qa", "task.questions=questions.csv", "evaluate.min_score=0.5")
+        job.cluster.wait(*jobs["answer"], *jobs["publish"])
+        (state,) = job.cluster.states(*jobs["publish"])
+        return state, job.log(f"publish-{jobs['publish'][0]}.log")
+
+    asks_who_wrote(job, 20, "Ada")
+    assert night()[0] == "COMPLETED"
+    before = job.table()
+    assert len(before) == 20
+    # The next night has more documents, and gold answers by which all answers are wrong.
+    asks_who_wrote(job, 30, "Bob")
+    state, log = night()
+    assert state == "FAILED"
+    assert "evaluate.min_score=0.5: the tables of before are left" in log
+    pd.testing.assert_frame_equal(job.table(), before)
+    # Once that is corrected the tables hold what the second night answered; nothing is asked again.
+    asks_who_wrote(job, 30, "Ada")
+    assert night()[0] == "COMPLETED"
+    assert len(job.table()) == 30
+    assert len(job.table("requests")) == 30
+    history = pd.read_parquet(job.output / "evaluation" / "history.parquet")
+    assert history["is_published"].tolist() == [True, False, True]

@@ -64,6 +64,7 @@ class Bench(SimpleNamespace):
 
     engine: VllmEngine
     settings: RunSettings
+    context: EngineContext
     counter: tokens.TokenCounter
     scratch: Path
 
@@ -86,11 +87,7 @@ class Bench(SimpleNamespace):
 
     def count(self, pages: Sequence[Page], text: str) -> int:
         """Count the tokens of a request."""
-        if not pages:
-            return self.counter.merge(text)
-        images = sum(self.counter.image(page.width_px, page.height_px) for page in pages)
-        labels = sum(self.counter.text(page.label) for page in pages)
-        return self.counter.text(text) + self.counter.overhead + labels + images
+        return self.counter.request(pages, text)
 
     def answer(self, *requests: Request, window_number: int = 0) -> dict[str, Completion]:
         """Put requests and wait for all of them."""
@@ -107,6 +104,7 @@ def open_bench(settings_for: Callable[..., RunSettings]) -> Callable[..., Bench]
         folder.mkdir(parents=True, exist_ok=True)
         settings = settings_for(folder / "output", "input=.", *overrides)
         system = "You read documents."
+        counter = tokens.TokenCounter(settings.model, system)
         context = EngineContext(
             model=settings.model,
             envelope=schema.envelope(settings.task),
@@ -116,11 +114,12 @@ def open_bench(settings_for: Callable[..., RunSettings]) -> Callable[..., Bench]
             log=folder / "engine-{}.log",
             adapt_tokenizer=tokens.skip_pixels,
             detect_language=language.detect_language,
+            count_tokens=counter.request,
         )
-        counter = tokens.TokenCounter(settings.model, system)
         return Bench(
             engine=VllmEngine(settings.engine.vllm, context),
             settings=settings,
+            context=context,
             counter=counter,
             scratch=folder,
         )

@@ -101,10 +101,10 @@ class EmbeddedEngine:
         fields = fields_schema(self._envelope) if self._envelope is not None else None
         if self._envelope is not None and fields is None:
             return replies.passage(request, lambda: self._index(request.pages))
-        pages = self._lines(request.pages)
         if self._envelope is None or fields is None:
-            return replies.transcription(request, pages)
-        return replies.fields(request, pages, fields, is_evidence(self._envelope), self._detect_language)
+            return replies.transcription(request, self._lines(request.pages))
+        cells = {page.ordinal: self._reader.cells(page) for page in request.pages}
+        return replies.fields(request, cells, fields, is_evidence(self._envelope), self._detect_language)
 
     def _lines(self, pages: Sequence[Page]) -> dict[int, list[Line]]:
         return {page.ordinal: self._reader.lines(page) for page in pages}

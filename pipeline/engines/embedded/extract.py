@@ -7,86 +7,136 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain
+from typing import NamedTuple
 
 from pipeline.engines.embedded import allowed
+from pipeline.engines.embedded.labels import UNSURE, Labels, Name, Stated, words
+from pipeline.engines.embedded.lines import Line, text_of
 from pipeline.engines.embedded.numbers import number
 from pipeline.engines.embedded.passages import tokens
 from pipeline.records import Json
 
 Fields = dict[str, Json]
-_Lines = list[tuple[frozenset[str], str]]
+Pages = Mapping[int, Sequence[Line]]
+"""The cells or lines of each page, by its ordinal."""
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n{2,}")
-_LABELLED = re.compile(r"^\s*([^:：=]{2,60}?)\s*[:：=]\s*(\S.*)$")
-_WORD_STARTS = re.compile(r"(?<=[a-z])(?=[A-Z])|_")
-# Words that a label may have and its field not, or the other way round, by what they name.
-_GENERIC = {"number": "number", "no": "number", "nr": "number", "num": "number", "name": "name"}
+_DETECTED = 0.9
+"""Score of a language that was detected."""
+# Of these a label says something else: "Language: English" is no code.
+_OF_THE_WHOLE = frozenset({"title", "language", "summary", "key_facts"})
+
+
+class Found(NamedTuple):
+    """The value of a field."""
+
+    value: Json = None
+    score: float = 0.0
+    """How sure it is, 0 to 1."""
+    page: int | None = None
+    """Where it is stated; None where that is not known."""
 
 
 def fill(
-    schema: Mapping[str, Json], texts: Mapping[int, str], detect_language: Callable[[str], str | None]
-) -> Fields:
-    """Return an object valid under `schema`, each property found in `texts` (page number to text) or null."""
-    everything = "\n".join(texts.values())
-    lines = [(_words(m[1]), m[2].strip()) for line in everything.splitlines() if (m := _LABELLED.match(line))]
-    found: Fields = {}
-    for name, spec in allowed.properties(schema).items():
-        values = _found(name, spec, lines, texts, detect_language)
-        found[name] = allowed.first_valid(values, spec)
+    schema: Mapping[str, Json], pages: Pages, detect_language: Callable[[str], str | None]
+) -> dict[str, Found]:
+    """Return an object valid under `schema`, each property as found on the pages, or null."""
+    specs = allowed.properties(schema)
+    names = {name: Name([name, _title_of(name, spec)]) for name, spec in specs.items()}
+    labels = Labels(pages, list(names.values()))
+    texts = {number: text_of(lines) for number, lines in pages.items()}
+    found = {
+        name: _stated([] if name in _OF_THE_WHOLE else labels.stated(names[name]), spec)
+        or _gathered(name, spec, texts, detect_language)
+        for name, spec in specs.items()
+    }
     return _agreed(found, schema)
 
 
-def combine(parts: Sequence[Mapping[str, Json]], schema: Mapping[str, Json]) -> Fields:
+def combine(parts: Sequence[Mapping[str, Found]], schema: Mapping[str, Json]) -> dict[str, Found]:
     """Merge the objects of a document's parts: the first that is stated, lists one after the other."""
-    merged: Fields = {}
+    merged: dict[str, Found] = {}
     for name, spec in allowed.properties(schema).items():
-        values = [value for part in parts if (value := part.get(name)) is not None]
-        lists = [value for value in values if isinstance(value, list)]
+        each = [found for part in parts if (found := part.get(name, Found())).value is not None]
+        lists = [found.value for found in each if isinstance(found.value, list)]
         together: list[Json] = list(chain.from_iterable(lists))
-        most = allowed.limit(spec, "maxItems", 100)
-        merged[name] = allowed.first_valid([together[:most], *values] if lists else values, spec)
+        if lists:
+            each = [Found(together[: allowed.limit(spec, "maxItems", 100)], UNSURE), *each]
+        merged[name] = _first(each, spec)
     return _agreed(merged, schema)
 
 
-def _agreed(found: Fields, schema: Mapping[str, Json]) -> Fields:
-    """Give up what was found where the schema's rules between fields forbid it together."""
-    nothing: Fields = dict.fromkeys(found)
-    return nothing if allowed.is_valid(nothing, schema) and not allowed.is_valid(found, schema) else found
+def values(found: Mapping[str, Found]) -> Fields:
+    """Return the object itself."""
+    return {name: each.value for name, each in found.items()}
 
 
-def _found(
-    name: str,
-    spec: Json,
-    lines: _Lines,
-    texts: Mapping[int, str],
-    detect_language: Callable[[str], str | None],
-) -> list[Json]:
-    """Return what may be the field's value, the likeliest first."""
-    everything = "\n".join(texts.values())
+def _title_of(name: str, spec: Json) -> str:
     title = spec.get("title") if isinstance(spec, Mapping) else None
-    stated = _labelled([name, str(title or name)], lines)
+    return str(title or name)
+
+
+def _first(found: Sequence[Found], spec: Json) -> Found:
+    """Return the first value that a field may have; one that others contradict is not sure."""
+    fit = [each for each in found if each.value is not None and allowed.is_valid(each.value, spec)]
+    if not fit:
+        return Found()
+    agreed = all(json.dumps(each.value) == json.dumps(fit[0].value) for each in fit)
+    return fit[0] if agreed else fit[0]._replace(score=min(fit[0].score, UNSURE))
+
+
+def _stated(at_labels: Sequence[Stated], spec: Json) -> Found | None:
+    """Return what the labels of a field state; None where that is nothing that it may be."""
+    each = []
+    for stated in at_labels:
+        value = allowed.first_valid(_readings(stated.text, spec), spec)
+        each.append(Found(value, stated.score, stated.page))
+    found = _first(each, spec)
+    return None if found.value is None else found
+
+
+def _readings(text: str, spec: Json) -> list[Json]:
+    """Return what a text at a label may mean to a field, the likeliest first."""
     if (choices := allowed.choices(spec)) is not None:
-        return [*_chosen(stated, choices), _most_named(choices, everything)]
+        return _chosen(text, choices)
     kinds = allowed.kinds(spec)
     if kinds and "string" not in kinds:
-        return _facts(texts, spec) if name == "key_facts" else _numbers(stated, kinds)
+        return _numbers(text, kinds)
+    return [text, *_numbers(text, kinds)]
+
+
+def _gathered(
+    name: str, spec: Json, texts: Mapping[int, str], detect_language: Callable[[str], str | None]
+) -> Found:
+    """Return what the pages as a whole say of a field without a label of its own; that is a guess."""
+    everything = "\n".join(texts.values())
+    if (choices := allowed.choices(spec)) is not None:
+        return _first([Found(_most_named(choices, everything), UNSURE)], spec)
+    if name == "key_facts":
+        return _first([Found(value, UNSURE) for value in _facts(texts, spec)], spec)
     if name == "title":
-        return [_title(texts, allowed.limit(spec, "maxLength", 200))]
+        return _first([Found(_title(texts, allowed.limit(spec, "maxLength", 200)), UNSURE)], spec)
     if name == "language":
-        return [detect_language(everything[:4000])]
+        return _first([Found(detect_language(everything[:4000]), _DETECTED)], spec)
     if name == "summary":
-        return [_opening(everything, allowed.limit(spec, "maxLength", 600))]
-    return [stated, *_numbers(stated, kinds)]
+        return _first([Found(_opening(everything, allowed.limit(spec, "maxLength", 600)), UNSURE)], spec)
+    return Found()
 
 
-def _chosen(stated: str | None, choices: Sequence[Json]) -> list[Json]:
+def _agreed(found: dict[str, Found], schema: Mapping[str, Json]) -> dict[str, Found]:
+    """Give up what was found where the schema's rules between fields forbid it together."""
+    nothing = dict.fromkeys(found, Found())
+    if allowed.is_valid(values(nothing), schema) and not allowed.is_valid(values(found), schema):
+        return nothing
+    return found
+
+
+def _chosen(stated: str, choices: Sequence[Json]) -> list[Json]:
     """Return the choices that are the value on the field's line."""
-    if stated is None:
-        return []
-    values = {json.dumps(value) for value in _numbers(stated, {"number"})}
+    read = {json.dumps(value) for value in _numbers(stated, {"number"})}
     return [
         choice
         for choice in choices
-        if (_words(choice) == _words(stated) if isinstance(choice, str) else json.dumps(choice) in values)
+        if (words(choice) == words(stated) if isinstance(choice, str) else json.dumps(choice) in read)
     ]
 
 
@@ -137,24 +187,5 @@ def _facts(texts: Mapping[int, str], spec: Json) -> list[Json]:
     return [[{"fact": sentence, "page": page} for page, sentence in kept], [sentence for _, sentence in kept]]
 
 
-def _labelled(names: Sequence[str], lines: _Lines) -> str | None:
-    """Return the value on a line `Label: value` whose label is one of the field's names, all of it."""
-    wanted = [_words(name) for name in names]
-    exact = (value for label, value in lines if label in wanted)
-    near = (value for label, value in lines if any(_are_alike(label, name) for name in wanted))
-    return next(chain(exact, near), None)
-
-
-def _are_alike(label: frozenset[str], name: frozenset[str]) -> bool:
-    """Tell whether two labels differ in no more than a generic word: "Invoice" and "invoice_number"."""
-    kinds = [{_GENERIC[word] for word in words & _GENERIC.keys()} for words in (label, name)]
-    same = label - _GENERIC.keys() == name - _GENERIC.keys() != frozenset()
-    return same and (kinds[0] == kinds[1] or not all(kinds))
-
-
-def _words(label: str) -> frozenset[str]:
-    return frozenset(term for term in tokens(_WORD_STARTS.sub(" ", label)) if not term.endswith("~"))
-
-
-def _numbers(stated: str | None, kinds: Collection[str]) -> list[Json]:
-    return [number(stated, whole="number" not in kinds)] if stated else []
+def _numbers(stated: str, kinds: Collection[str]) -> list[Json]:
+    return [number(stated, whole="number" not in kinds)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 Place = tuple[float, float, float, float]
@@ -14,6 +15,8 @@ class Line(NamedTuple):
     """Known of what was read by OCR; a text layer has places of its own."""
     score: float = 1.0
     """How sure the OCR is of it, 0 to 1."""
+    slope: float = 0.0
+    """By how much the lines of its page run down to the right, as a share of the way."""
 
 
 def in_points(line: Line, points_per_px: tuple[float, float]) -> Line:
@@ -30,7 +33,7 @@ def lines_of(text: str) -> list[Line]:
     return [Line(line) for line in text.splitlines()]
 
 
-def text_of(lines: list[Line]) -> str:
+def text_of(lines: Sequence[Line]) -> str:
     """Return lines as text."""
     return "\n".join(line.text for line in lines)
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipeline.engines.embedded.lines import Line, Place, lines_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
 log = logging.getLogger("pipeline")
@@ -82,7 +84,21 @@ def _read_lines(image: Image.Image) -> tuple[list[Line], bool]:
     sideways = bool(2 * (lengths * (height > 1.5 * width)).sum() > lengths.sum())
     places = np.concatenate([low, high], axis=1).round().astype(int).tolist()
     texts_scores = zip(found.txts, found.scores, places, strict=True)
-    return [Line(text, tuple(place), float(score)) for text, score, place in texts_scores], sideways
+    slope = _slope(corners)
+    return [Line(text, tuple(place), float(score), slope) for text, score, place in texts_scores], sideways
+
+
+def _slope(corners: NDArray[np.floating]) -> float:
+    """Return how the lines of a page run, by its longest boxes: the corners of short ones are too rough."""
+    import numpy as np
+
+    along = corners[:, 1] - corners[:, 0] + corners[:, 2] - corners[:, 3]
+    wide = along[np.argsort(-along[:, 0])[: max(len(along) // 3, 1)]]
+    wide = wide[wide[:, 0] > _LONG_PX]
+    return float(np.median(wide[:, 1] / wide[:, 0])) if len(wide) else 0.0
+
+
+_LONG_PX = 60
 
 
 def markdown(path: str, number: int) -> list[Line]:

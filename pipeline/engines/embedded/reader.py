@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from pipeline import workers
 from pipeline.config import EmbeddedSettings
+from pipeline.engines.embedded.cells import of_words
 from pipeline.engines.embedded.lines import Line, in_points, lines_of
 from pipeline.engines.embedded.ocr import markdown, read_image
 from pipeline.errors import WorkersLost
@@ -69,6 +70,12 @@ class Reader:
         if isinstance(found, Exception):
             raise found
         return found
+
+    def cells(self, page: Page) -> list[Line]:
+        """Return what stands on a page, with its places where they are known. Raises like `lines`."""
+        if page.words.texts and has_usable_layer(page) and not (page.blank and not page.faint):
+            return of_words(page.words)
+        return self.lines(page)
 
     def _needs_work(self, page: Page) -> bool:
         if page.blank and not page.faint:

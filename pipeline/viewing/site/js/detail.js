@@ -144,7 +144,8 @@
     return pairs([
       ["task", detail.task], ["model", detail.model], ["engine", detail.engine], ["pages read", detail.pages_total == null ? null : `${detail.pages_read} of ${detail.pages_total}`],
       ["requests", detail.requests], ["prompt tokens", number(detail.prompt_tokens)], ["cached", number(detail.cached_tokens)], ["output tokens", number(detail.output_tokens)],
-      ["engine time", format.seconds(detail.engine_seconds)], ["ended by", detail.finish_reason], ["made", format.date(detail.created_at)],
+      ["engine time", format.seconds(detail.engine_seconds)],
+      ["GPU seconds", detail.gpu_seconds ? detail.gpu_seconds.toFixed(1) : null], ["cost", detail.cost ? detail.cost.toPrecision(3) : null], ["ended by", detail.finish_reason], ["made", format.date(detail.created_at)],
       ["question_id", detail.question_id], ["answer_id", el("code", {}, detail.answer_id)]]);
   }
 

@@ -22,7 +22,8 @@
       tile("Errors", number(counts.errors), counts.errors ? "no whole answer" : "none", counts.errors ? link({ status: "error" }) : null, counts.errors ? "bad" : ""),
       counts.gold ? tile("Holds gold", percent(counts.right, counts.gold), `${number(counts.right)} of ${number(counts.gold)} answers hold the gold one`, link({ gold: "wrong" })) : null,
       tile("Tokens", short(prompt + sum("output_tokens")), `${percent(sum("cached_tokens"), prompt)} of prompts cached`),
-      tile("Engine time", seconds(sum("engine_seconds")), `${number(sum("requests"))} requests; the last run took ${seconds(run.seconds)}`));
+      tile("Engine time", seconds(sum("engine_seconds")), `${number(sum("requests"))} requests; the last run took ${seconds(run.seconds)}`),
+      ...(sum("gpu_seconds") || sum("cost") ? [tile("Cost", number(Math.round(100 * sum("cost")) / 100), `by the prices set; ${number(Math.round(sum("gpu_seconds") / 36) / 100)} GPU hours`)] : []));
   }
 
   /** A bar of three parts: answered, to review, errors. */
@@ -81,6 +82,12 @@
     return el("section", { class: "card" }, el("h2", {}, "Confidence"),
       el("p", { class: "quiet" }, "Answers by how sure the engine was of the least certain part, 0 to 1."),
       svg("svg", { viewBox: "0 0 400 120", role: "img", "aria-label": label, class: "histogram" }, ...drawn, ...ticks));
+  }
+
+  /** What an evaluation has drawn: images, for the page is sent without anything else. */
+  function quality({ plots }) {
+    return plots.map(({ file, title, note }) => el("section", { class: "card" }, el("h2", {}, title), el("p", { class: "quiet" }, note),
+      el("img", { src: file, alt: `${title}: ${note}`, class: "plot" })));
   }
 
   function failures({ totals }) {
@@ -155,7 +162,7 @@
       el("p", { class: "subtitle" }, `${totals.tasks.map((task) => task.task).join(", ")} · ${run.model} · ${format.date(run.ended)}`),
       ...notes(summary).filter(Boolean),
       tiles(summary), tasks(summary), failures(summary),
-      el("div", { class: "columns" }, ...[histogram(summary), inputs(summary)].filter(Boolean)),
+      el("div", { class: "columns" }, ...[histogram(summary), ...quality(summary), inputs(summary)].filter(Boolean)),
       questions(summary), record(summary));
   });
 })();

@@ -1,0 +1,1 @@
+"""How good answers are: metrics, golden sets, scores and what confidence is worth."""

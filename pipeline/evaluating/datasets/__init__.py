@@ -1,0 +1,1 @@
+"""Public sets of questions about images: read from their Parquet files, a row at a time."""

@@ -1,0 +1,1 @@
+"""Metrics: each a function of one answer and what is known to be right."""

@@ -1,0 +1,61 @@
+"""Ask an engine one question without any document: only the system prompt and the text."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import tempfile
+from pathlib import Path
+
+from pipeline.asking import prompt, tokens
+from pipeline.config import RunSettings
+from pipeline.engines import choose
+from pipeline.engines.base import EngineContext
+from pipeline.errors import EngineLost, SettingsError
+from pipeline.reading import language
+from pipeline.records import Cell, Question, Request, Subject
+
+log = logging.getLogger("pipeline")
+
+
+def ask(settings: RunSettings, question: str) -> str:
+    """Return the reply to a question; nothing is stored. Raises EngineLost when the engine gives none.
+
+    The system prompt is the model's own, with its name, today's date and yesterday's filled in.
+    """
+    name, reason = choose.choose(settings.engine, settings.model)
+    log.info("engine=%s: %s", name, reason)
+    if name == "embedded":
+        raise SettingsError(
+            f"engine=embedded: reads documents and writes nothing of its own ({reason}); set"
+            " engine=server or engine=vllm"
+        )
+    served = choose.served(name, settings.engine, None)
+    template = prompt.system_prompt_template(settings.model)
+    system_prompt = prompt.fill_system_prompt(template, settings.model.name, dt.date.today())
+    counter = tokens.TokenCounter(settings.model, system_prompt)
+    with tempfile.TemporaryDirectory(prefix="docbatch-ask-") as folder:
+        context = EngineContext(
+            model=settings.model,
+            envelope=None,
+            system_prompt=system_prompt,
+            max_output_tokens=settings.task.max_output_tokens,
+            scratch=Path(folder),
+            log=Path(folder) / "engine-{}.log",
+            adapt_tokenizer=tokens.skip_pixels,
+            detect_language=language.detect_language,
+            count_tokens=counter.request,
+            served=served,
+        )
+        with choose.build(name, settings.engine, context) as engine:
+            engine.put([_request(question, counter.merge(question))], 0)
+            ((_, said),) = engine.take()
+    if said.failure is not None:
+        raise EngineLost(said.failure.message)
+    return said.text
+
+
+def _request(question: str, prompt_tokens: int) -> Request:
+    subject = Subject("document", "no document", "", (), 0)
+    cell = Cell("question", subject, Question("question", question))
+    return Request("question", cell, "ask", (), question, prompt_tokens)
