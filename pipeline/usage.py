@@ -39,6 +39,8 @@ COMMANDS = {
     "diff": "what changed between two runs",
     "export": "the answers as CSV, XLSX, JSON Lines or Markdown",
     "fetch": "download a model's weights, ahead of a run",
+    "ask": "ask the model one question, without any document",
+    "serve": "run a vLLM server for as long as runs with engine=server need it",
     "completion": "let the shell complete commands and settings",
     "ask": "ask the model one question, without any document",
     "serve": "run a vLLM server for as long as runs with engine=server need it",
