@@ -42,8 +42,6 @@ COMMANDS = {
     "ask": "ask the model one question, without any document",
     "serve": "run a vLLM server for as long as runs with engine=server need it",
     "completion": "let the shell complete commands and settings",
-    "ask": "ask the model one question, without any document",
-    "serve": "run a vLLM server for as long as runs with engine=server need it",
     "check": "tell whether a run would accept these settings",
 }
 """What one runs, and what each is for."""
