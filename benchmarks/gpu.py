@@ -46,6 +46,7 @@ from pipeline.engines.vllm.messages import Prompt
 from pipeline.engines.vllm.speed import operations
 from pipeline.engines.vllm.translate import write_prompt
 from pipeline.flow import session
+from pipeline.flow.inputs import find_inputs
 from pipeline.flow.session import Session
 from pipeline.records import Chunk, Request
 from pipeline.run import execute
@@ -193,7 +194,7 @@ class Benchmark:
             return dataclasses.replace(run.context, scratch=self.scratch, log=log, max_output_tokens=WRITTEN)
 
     def session(self, settings: RunSettings) -> AbstractContextManager[Session]:
-        return session.opened(settings, lambda: session.find_inputs(settings, balance))
+        return session.opened(settings, lambda: find_inputs(settings, balance))
 
     def folder(self, name: str, size: int, count: int) -> Path:
         """Write `count` PDFs of `size` pages each, with pages that no other has."""

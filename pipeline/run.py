@@ -27,7 +27,7 @@ from pipeline.config import RunSettings
 from pipeline.errors import Interrupted, OverBudget, SettingsError
 
 if TYPE_CHECKING:
-    from pipeline.flow.session import Inputs
+    from pipeline.flow.inputs import Inputs
     from pipeline.records import Summary
 
 
@@ -62,12 +62,12 @@ def execute(settings: RunSettings, find: Callable[[], Inputs] | None = None) -> 
 
 def inputs(settings: RunSettings) -> Inputs:
     """Find the inputs: those that the plan gives a shard of it, or else what `input` names."""
-    from pipeline.flow import session
+    from pipeline.flow.inputs import find_inputs
     from pipeline.sharding import balance, shards
 
     if settings.shard.planned:
         return shards.inputs(settings)
-    return session.find_inputs(settings, balance.balance)
+    return find_inputs(settings, balance.balance)
 
 
 def pilot(settings: RunSettings) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pipeline.config import RunSettings
 from pipeline.errors import SettingsError
-from pipeline.flow.session import Inputs, Session
+from pipeline.flow.inputs import Inputs
+from pipeline.flow.session import Session
 from pipeline.reading import source
 from pipeline.sharding import forecast, plan, sample, shards
 from pipeline.sharding.prediction import PlanRow

@@ -11,6 +11,7 @@ from pipeline.config import RunSettings, whole
 from pipeline.evaluating.installed import gate_of
 from pipeline.flow import meter, session
 from pipeline.flow.expected import Predictor
+from pipeline.flow.inputs import find_inputs
 from pipeline.flow.session import Session
 from pipeline.reading.language import detect_language
 from pipeline.records import Outline, Request
@@ -61,7 +62,7 @@ def make(settings: RunSettings, estimate: str = "") -> str:
 def opened(settings: RunSettings) -> AbstractContextManager[Session]:
     """Open a session over all inputs that looks at them without drawing any page."""
     of_all = replace(whole(settings), plan=True)
-    return session.opened(of_all, lambda: session.find_inputs(of_all, balance), gate_of(settings))
+    return session.opened(of_all, lambda: find_inputs(of_all, balance), gate_of(settings))
 
 
 def predict(run: Session, is_stored: Callable[[Request], bool]) -> Predicted:

@@ -12,8 +12,8 @@ from pipeline import store
 from pipeline.config import RunSettings, SourceSettings, whole
 from pipeline.evaluating.installed import gate_of
 from pipeline.flow import session
+from pipeline.flow.inputs import Inputs
 from pipeline.flow.progress import describe
-from pipeline.flow.session import Inputs
 from pipeline.reading import source
 from pipeline.records import Document, DocumentRow, Failure, Summary
 from pipeline.sharding import shards

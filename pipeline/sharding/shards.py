@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pipeline import store
 from pipeline.config import RunSettings, ShardSettings
 from pipeline.errors import OutputError
-from pipeline.flow.session import Inputs
+from pipeline.flow.inputs import Inputs
 from pipeline.reading import source
 from pipeline.sharding.prediction import PlanRow
 from pipeline.sharding.sample import Unit

@@ -18,6 +18,7 @@ from pipeline.engines.vllm.host import Host
 from pipeline.engines.vllm.launch import launches
 from pipeline.engines.vllm.translate import write_prompt
 from pipeline.flow import session
+from pipeline.flow.inputs import find_inputs
 from pipeline.sharding.balance import balance
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073])  # of CLIP, with which Pixtral was trained
@@ -30,7 +31,7 @@ def test_images_arrive_unchanged_and_in_order(
     make_pdf("a.pdf", *(f"Page {n} says {n * n}" for n in range(1, 13)))
     Image.effect_noise((300, 200), 90).convert("RGB").save(tmp_path / "in" / "b.png")
     given = settings_for(tmp_path / "output", f"input={tmp_path / 'in'}", "task=classify")
-    with session.opened(given, lambda: session.find_inputs(given, balance)) as run:
+    with session.opened(given, lambda: find_inputs(given, balance)) as run:
         (launch,) = launches(given.engine.vllm, run.context)
         renderer = renderer_from_config(EngineArgs(**launch.arguments).create_engine_config())
         tokens.skip_pixels(renderer.get_tokenizer().instruct)
