@@ -29,8 +29,9 @@ report then shows every wrong answer beside its page. docs/evaluation.md says wh
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 
-from pipeline import usage
+from pipeline import store, usage
 from pipeline.command import EXIT_FAILED, errors_end_in_a_line
 from pipeline.compose import compose_evaluate
 
@@ -45,7 +46,10 @@ def main() -> None:
         installed.check()
         from pipeline.evaluating import task
 
-        done = task.perform(settings)
+        with ExitStack() as outputs:
+            for location in filter(None, (settings.run, settings.against)):
+                outputs.enter_context(store.opened(location))
+            done = task.perform(settings)
     print(done.text)
     if not done.ok:
         sys.exit(EXIT_FAILED)

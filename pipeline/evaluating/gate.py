@@ -27,7 +27,7 @@ def of(settings: RunSettings) -> Gate:
     _ = rules.name
     if given.gold is not None:
         golden.read(Path(given.gold))
-    return _Check(Path(settings.output), given, rules)
+    return _Check(store.folder(settings.output), given, rules)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,14 +45,14 @@ def perform(settings: EvaluateSettings) -> Done:
 def score_published(settings: RunSettings) -> str:
     """Score what was published by the rules of the gate, write RUN/evaluation, and return a line."""
     given = settings.evaluate
-    output, rules = Path(settings.output), Rules(given.profile, given.metric, given.right_from)
+    output, rules = store.folder(settings.output), Rules(given.profile, given.metric, given.right_from)
     found = score(output, golden.known(output, given.gold), rules)
     measured = reliability.measure(np.asarray(found.confidence, float), found.right_values)
     figures = results.lines(found, measured)
-    page = results.markdown(f"Scores of {output}", found, figures, _absent(found))
+    page = results.markdown(f"Scores of {store.named(str(output))}", found, figures, _absent(found))
     _write(output, figures, page, [("answers", measured)] if measured else [])
-    name = ".".join(rules.name)
-    return f"{name} {results.main_score(found)} of {len(found)} answers, in {evaluation.folder(output)}"
+    name, place = ".".join(rules.name), store.named(str(evaluation.folder(output)))
+    return f"{name} {results.main_score(found)} of {len(found)} answers, in {place}"
 
 
 def _compare(folder: Path) -> Done:
@@ -64,14 +64,14 @@ def _compare(folder: Path) -> Done:
 
 def scored(settings: EvaluateSettings) -> Evaluation:
     """Score a run, and write how each answer was judged."""
-    output = Path(str(settings.run))
+    output = store.folder(str(settings.run))
     rules = Rules(settings.profile, settings.metric, settings.right_from)
     _ = rules.name  # a name that is wrong is told before anything is read
     return score(output, golden.known(output, settings.gold), rules)
 
 
 def _score(settings: EvaluateSettings) -> Done:
-    output = Path(str(settings.run))
+    output = store.folder(str(settings.run))
     record = run_record.read(output / "run.json")
     if record is None:
         raise OutputError(f"run={output}: has no run.json, which names the engine; run first")
@@ -86,8 +86,17 @@ def _score(settings: EvaluateSettings) -> Done:
         drawn, said = _calibrated(found, record.engine, Path(settings.calibrate), settings.method)
         notes += said
     notes = [*_absent(found), *notes]
-    _write(output, figures, results.markdown(f"Scores of {output}", found, figures, notes), drawn)
-    return Done("\n".join([results.table(figures), *notes, f"written to {evaluation.folder(output)}"]))
+    _write(
+        output,
+        figures,
+        results.markdown(f"Scores of {store.named(str(output))}", found, figures, notes),
+        drawn,
+    )
+    return Done(
+        "\n".join(
+            [results.table(figures), *notes, f"written to {store.named(str(evaluation.folder(output)))}"]
+        )
+    )
 
 
 def _write(
@@ -123,7 +132,7 @@ def _absent(found: Evaluation) -> Sequence[str]:
 def _differences(found: Evaluation, settings: EvaluateSettings) -> list[Line]:
     """Return how much higher each metric is than in another run, over the answers that both have."""
     rules = found.rules
-    other_output = Path(str(settings.against))
+    other_output = store.folder(str(settings.against))
     other = score(other_output, golden.known(other_output, settings.gold), rules, write=False)
     _, here, there = np.intersect1d(found.keys, other.keys, return_indices=True)
     if not len(here):

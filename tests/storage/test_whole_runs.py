@@ -79,16 +79,26 @@ def test_a_run_over_a_failing_network_gives_what_a_disk_gives_and_is_read_by_eve
         _, (seen,) = found_in(url)
     assert (seen.state, seen.inputs_done) == ("complete", 6)
     proxy.fault = lambda asked: PASS
+    gold = tmp_path / "gold.csv"
+    gold.write_text("question,document,answer\nWho is the author?,*,7\n")
     for name, *arguments in (
         ("report", f"output={url}", "raster.workers=1", "report.most_pages=2"),
         ("export", f"output={url}", "format=jsonl"),
         ("diff", f"old={tmp_path / 'out'}", f"new={url}", "report.pages=none"),
+        ("evaluate", f"run={url}", f"gold={gold}", f"against={tmp_path / 'out'}"),
     ):
         monkeypatch.setattr(sys, "argv", [name, *arguments])
         importlib.import_module(f"pipeline.{name}").main()
-        assert f"{url}/{name}/" in capsys.readouterr().out
+        folder_written = {"evaluate": "evaluation"}.get(name, f"{name}/")
+        assert f"{url}/{folder_written}" in capsys.readouterr().out
     there = {found.key.removeprefix("runs/one/") for found in objects.listed(bucket.below("runs/one/"))}
-    assert {"report/index.html", "export/answers.jsonl", "diff/changes.parquet", "run.json"} <= there
+    assert {
+        "report/index.html",
+        "export/answers.jsonl",
+        "diff/changes.parquet",
+        "run.json",
+        "evaluation/scores.md",
+    } <= there
     assert any(name.startswith("report/pages/") and name.endswith(".webp") for name in there)
     assert any(name.startswith("logs/") and name.endswith("run.log") for name in there)
     assert not [name for name in there if name.endswith((".tar", ".aside"))]
