@@ -50,7 +50,7 @@ from pipeline.tables.layout import TABLES
 KINDS = ("full", "error", "kill", "power")
 _KILLED, _FAILED, _TRACEBACK = 137, 1, 3
 # What differs from run to run without meaning anything.
-_FLEETING = {"run_id", "created_at", "engine_seconds", "raster_seconds"}
+_FLEETING = {"run_id", "created_at", "engine_seconds", "raster_seconds", "gpu_seconds", "cost"}
 
 
 class Fault(NamedTuple):

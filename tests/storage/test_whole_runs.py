@@ -23,7 +23,7 @@ from pipeline.run import execute, plan
 from pipeline.sharding.publish import publish
 from pipeline.status import found_in
 
-VOLATILE = ["run_id", "created_at", "engine_seconds"]
+VOLATILE = ["run_id", "created_at", "engine_seconds", "gpu_seconds", "cost"]
 QUESTIONS = ["Who is the author?", "When did the parcel leave?"]
 FEW = {"raster.workers": 1, "engine.workers": 1}
 
