@@ -322,7 +322,9 @@ def _explain(error: Exception, overrides: Sequence[str], config: str = "config")
         group, name = match.groups()
         if group == "hydra/launcher":
             return f"{group}={name}: is not installed; launcher=slurm needs pip install 'docbatch[slurm]'"
-        names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+        files = (file.stem for file in (CONF / group).glob("*.yaml"))
+        # Tasks of public data sets are for those who score models: last.
+        names = sorted(files, key=lambda known: (known.startswith("benchmark_"), known))
         return f"{group}={name}: is unknown; there are {', '.join(names)}"
     if match := re.search(r"Could not override '([^']+)'", text):
         return _unknown(match[1], known_settings(config))

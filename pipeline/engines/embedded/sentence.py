@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from pipeline.engines.embedded.passages import Passage, plain, tokens
 
-_SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|(?<=．)(?![0-9０-９])")
+"""Ends of sentences: Japanese papers end them with a wide full stop, which numbers have too."""
 _LEAST_CHARS = 100
 """An answer often stands beside the sentence that repeats the question: with fewer, more of them are lost."""
 _LONGEST_SENTENCE = 500
