@@ -66,7 +66,7 @@ def test_two_hundred_documents_on_four_nodes(job: Job) -> None:
     alone = whole(job, *task)
     for name in ("answers", "documents", "requests"):
         assert lasting(job.table(name)) == lasting(pd.read_parquet(alone / name))
-    costs = job.table("plan.parquet").groupby("shard")["gpu_seconds"].sum()
+    costs = job.table("plan.parquet").groupby("shard")["engine_seconds"].sum()
     assert len(costs) == 8
     assert costs.max() / costs.min() < 1.10
     nodes = set(re.findall(r"attempt 1 on (n\d)", job.log("answer-*_*.log")))
