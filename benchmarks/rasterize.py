@@ -45,7 +45,7 @@ GEOMETRY = draw.Geometry(1024, 16)
 def settings(workers: int) -> RasterSettings:
     return RasterSettings(
         workers=workers, page_timeout_s=60, worker_memory_mb=1536, max_megapixels=200,
-        password=None, passwords=None, scratch=None,
+        password=None, passwords=None, scratch=None, crop="none",
     )  # fmt: skip
 
 

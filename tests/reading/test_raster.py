@@ -27,7 +27,7 @@ GEOMETRY = draw.Geometry(1024, 16)
 def settings(**values: object) -> RasterSettings:
     given: dict[str, object] = {
         "workers": 1, "page_timeout_s": 30.0, "worker_memory_mb": 1536, "max_megapixels": 200,
-        "password": None, "passwords": None, "scratch": None,
+        "password": None, "passwords": None, "scratch": None, "crop": "none",
     }  # fmt: skip
     return RasterSettings(**(given | values))  # type: ignore[arg-type]
 
