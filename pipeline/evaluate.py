@@ -48,7 +48,9 @@ def main() -> None:
 
         with ExitStack() as outputs:
             for location in filter(None, (settings.run, settings.against)):
-                outputs.enter_context(store.opened(location))
+                output = outputs.enter_context(store.opened(location))
+                for name in ("run.json", "answers", "documents", "reviews"):
+                    store.fetch(output / name)
             done = task.perform(settings)
     print(done.text)
     if not done.ok:
