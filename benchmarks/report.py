@@ -24,8 +24,8 @@ from playwright.sync_api import Page, sync_playwright
 from pipeline.compose import compose_report, compose_settings
 from pipeline.flow.account import Account
 from pipeline.reading import source
-from pipeline.records import fingerprint
 from pipeline.tables import columns
+from pipeline.texts import fingerprint
 from pipeline.viewing import report
 
 WORDS = Path(__file__).with_name("answers.py").read_text().split()

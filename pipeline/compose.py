@@ -1,4 +1,4 @@
-"""Compose the settings of a command from conf/ and what is given, by Hydra, and check their values.
+"""Compose the settings of a command from conf/ and what is given, by Hydra; check_values.py checks them.
 
 What comes out are the dataclasses of config.py: nothing behind this module knows Hydra.
 """
@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import math
 import os
 import re
-import resource
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -25,15 +22,12 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline import objects
+from pipeline import check_values
 from pipeline.config import (
-    BudgetSettings,
-    CostSettings,
     DiffSettings,
     EmbeddedSettings,
     EvaluateSettings,
     ExportSettings,
-    PageSettings,
     ReportSettings,
     RunSettings,
     ServerSettings,
@@ -44,21 +38,13 @@ from pipeline.errors import SettingsError
 # In a wheel conf/ lies inside the package; in a checkout, beside it.
 CONF = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if p.is_dir())
 
-_FIRST_BYTES = 1 << 16
-"""More than Hydra's record of a run takes, which is written before anything else."""
 _ENGINES = {"embedded": EmbeddedSettings, "vllm": VllmSettings, "server": ServerSettings}
-_LEAST_MEMORY_MB, _LEAST_FILES = 2048, 128
-_CROPS = ("none", "ink", "zoom")
-_PAGES = ("auto", "all", "none")
-_FORMATS = ("csv", "xlsx", "jsonl", "markdown")
-_METHODS = ("auto", "isotonic", "platt")
-_TABLES = ("answers", "documents", "requests")
 
 
 def to_settings(config: DictConfig) -> RunSettings:
     """Turn a composed config into typed settings; raises SettingsError naming the key that is wrong."""
     settings = _typed(RunSettings, _by_engine(config))
-    _check_values(settings)
+    check_values.check_run(settings)
     return settings
 
 
@@ -91,93 +77,6 @@ def _by_engine(config: DictConfig) -> DictConfig:
     OmegaConf.set_struct(given, False)
     given.engine = {**engine, **own}
     return given
-
-
-def _check_values(settings: RunSettings) -> None:
-    from pipeline.engines.choose import ENGINES
-
-    if settings.engine.name not in ENGINES:
-        raise SettingsError(f"engine={settings.engine.name}: must be one of {', '.join(ENGINES)}")
-    if not 0 <= settings.shard.index < settings.shard.count:
-        raise SettingsError(f"shard.index={settings.shard.index}: must be 0 to {settings.shard.count - 1}")
-    if settings.pack.max_images < 1 or settings.task.max_output_tokens < 1:
-        raise SettingsError("pack.max_images and task.max_output_tokens: must be at least 1")
-    if settings.raster.crop not in _CROPS:
-        raise SettingsError(f"raster.crop={settings.raster.crop}: must be one of {', '.join(_CROPS)}")
-    _check_money(settings)
-    if settings.evaluate.min_score is not None and not 0 <= settings.evaluate.min_score <= 1:
-        raise SettingsError(f"evaluate.min_score={settings.evaluate.min_score:g}: must be 0 to 1")
-    if settings.evaluate.gold is not None and not Path(settings.evaluate.gold).is_file():
-        raise SettingsError(f"evaluate.gold={settings.evaluate.gold}: there is no such file; check the path")
-    if settings.task.max_output_tokens >= settings.model.context_tokens:
-        raise SettingsError(
-            f"task.max_output_tokens: leaves no room in {settings.model.context_tokens} tokens"
-        )
-    if objects.is_url(settings.input):
-        _check_url("input", settings.input)
-    elif not (Path(settings.input).exists() or re.search(r"[*?\[]", settings.input)):
-        raise SettingsError(f"input={settings.input}: there is no such file or folder; check the path")
-    _check_limits()
-    if objects.is_url(settings.output):
-        _check_url("output", settings.output)
-    else:
-        _check_writable(Path(settings.output))
-
-
-def _check_url(name: str, url: str) -> None:
-    """Raise SettingsError for a URL that names no bucket, or holds what must not be written down."""
-    try:
-        objects.parse(url)
-    except SettingsError as error:
-        raise SettingsError(f"{name}={error}") from None
-    objects.check_installed()
-
-
-def _check_money(settings: RunSettings) -> None:
-    given = {
-        **_numbers("cost", settings.cost),
-        **_numbers("budget", settings.budget),
-        "pilot": settings.pilot,
-    }
-    for name, value in given.items():
-        if value is not None and not (0 <= value < math.inf):
-            raise SettingsError(f"{name}={value}: must be 0 or more")
-    if settings.pilot and settings.shard.planned:
-        raise SettingsError(f"pilot={settings.pilot}: a shard of a plan has its inputs; run the pilot before")
-    if settings.budget.money is not None and not any(_numbers("cost", settings.cost).values()):
-        raise SettingsError("budget.money: needs a price; set cost.gpu_hour_price or cost.core_hour_price")
-
-
-def _numbers(section: str, settings: CostSettings | BudgetSettings) -> dict[str, float | None]:
-    return {f"{section}.{field.name}": getattr(settings, field.name) for field in fields(settings)}
-
-
-def _check_limits() -> None:
-    """Raise SettingsError under limits with which libraries crash rather than say what they lack."""
-    memory, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if memory != resource.RLIM_INFINITY and memory < _LEAST_MEMORY_MB << 20:
-        raise SettingsError(
-            f"this shell allows {memory >> 20} MB of address space (ulimit -v), and a run takes"
-            f" {_LEAST_MEMORY_MB} MB; raise it"
-        )
-    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if most != resource.RLIM_INFINITY and most < _LEAST_FILES:
-        raise SettingsError(f"this shell allows {most} open files (ulimit -n); a run needs {_LEAST_FILES}")
-    if files < _LEAST_FILES:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (_LEAST_FILES, most))
-
-
-def _check_writable(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        # Tried, not asked: permission bits say little on network file systems and nothing to root.
-        with tempfile.TemporaryFile(dir=output) as file:
-            file.write(bytes(_FIRST_BYTES))  # a full disk gives names, and no room
-            file.flush()
-    except OSError as error:
-        raise SettingsError(
-            f"output={output}: cannot be written ({error.strerror}); choose another folder"
-        ) from error
 
 
 _WITH_VALUE = {
@@ -266,37 +165,28 @@ def _literal(value: object) -> object:
 def compose_report(overrides: Sequence[str]) -> ReportSettings:
     """Compose the settings of a report; raises SettingsError naming the override that is wrong."""
     settings = _compose_as(ReportSettings, "report", overrides)
-    _check_pages(settings.report)
+    check_values.check_pages(settings.report)
     return settings
 
 
 def compose_diff(overrides: Sequence[str]) -> DiffSettings:
     """Compose the settings of a comparison; raises SettingsError naming the override that is wrong."""
     settings = _compose_as(DiffSettings, "diff", overrides)
-    _check_pages(settings.report)
+    check_values.check_pages(settings.report)
     return settings
 
 
 def compose_export(overrides: Sequence[str]) -> ExportSettings:
     """Compose the settings of an export; raises SettingsError naming the override that is wrong."""
     settings = _compose_as(ExportSettings, "export", overrides)
-    if settings.format not in _FORMATS:
-        raise SettingsError(f"format={settings.format}: must be one of {', '.join(_FORMATS)}")
-    if not settings.tables or not set(settings.tables) <= set(_TABLES):
-        raise SettingsError(f"tables={settings.tables}: must be among {', '.join(_TABLES)}")
+    check_values.check_export(settings)
     return settings
 
 
 def compose_evaluate(overrides: Sequence[str]) -> EvaluateSettings:
     """Compose the settings of an evaluation; raises SettingsError naming the override that is wrong."""
     settings = _compose_as(EvaluateSettings, "evaluate", overrides)
-    wanted = [name for name in ("run", "vectors", "dataset") if getattr(settings, name) is not None]
-    if len(wanted) != 1:
-        raise SettingsError("run=, vectors=, dataset=: give one of them; --help explains each")
-    if settings.method not in _METHODS:
-        raise SettingsError(f"method={settings.method}: must be one of {', '.join(_METHODS)}")
-    if settings.dataset is not None and not (settings.files and settings.to):
-        raise SettingsError("dataset=: also needs files=PARQUET and to=FOLDER")
+    check_values.check_evaluate(settings)
     return settings
 
 
@@ -306,13 +196,6 @@ def _compose_as(kind: type[_Settings], config: str, overrides: Sequence[str]) ->
     except (HydraException, OmegaConfBaseException) as error:
         raise SettingsError(_explain(error, overrides, config)) from error
     return _typed(kind, composed)
-
-
-def _check_pages(settings: PageSettings) -> None:
-    if settings.pages not in _PAGES:
-        raise SettingsError(f"report.pages={settings.pages}: must be one of {', '.join(_PAGES)}")
-    if not (1 <= settings.quality <= 100 and 100 <= settings.page_px <= 10_000):
-        raise SettingsError("report.quality and report.page_px: must be 1 to 100 and 100 to 10000")
 
 
 def _explain(error: Exception, overrides: Sequence[str], config: str = "config") -> str:

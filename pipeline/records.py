@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
-import re
 import struct
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.texts import without_folders
+
 Json = bool | int | float | str | None | list["Json"] | dict[str, "Json"]
 """What JSON holds: schemas, and replies under them."""
-
-
-def fingerprint(*parts: object) -> str:
-    """Return 32 hex digits of SHA-256 over `parts`, each delimited by its length."""
-    digest = hashlib.sha256()
-    for part in parts:
-        # File names may hold bytes that are no UTF-8.
-        data = str(part).encode("utf-8", "surrogateescape")
-        # With its length: else ("ab", "c") and ("a", "bc") would be the same.
-        digest.update(b"%d:" % len(data) + data)
-    return digest.hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,33 +405,6 @@ class Summary:
     """Rows that left the table of answers, by reason; the journal keeps them."""
 
 
-def matches(source: str, pattern: str) -> bool:
-    """Tell whether `pattern`, a path, a folder or a glob relative to the input, names `source`."""
-    if not pattern:
-        return True
-    # macOS stores file names decomposed, people type them composed.
-    name, wanted = (
-        unicodedata.normalize("NFC", source),
-        unicodedata.normalize("NFC", pattern).removeprefix("./"),
-    )
-    return name == wanted or name.startswith(wanted.rstrip("/") + "/") or fnmatch.fnmatchcase(name, wanted)
-
-
-_QUOTED_PATH = re.compile(r"""(['"])/[^'"\n]*/([^'"\n/]*)\1""")
-_ABSOLUTE_PATH = re.compile(r"""(?<![^\s(=:'"])/(?:[^\s'"/]+/)+""")
-
-
-def without_folders(text: str) -> str:
-    """Leave of each absolute path in a text the last name."""
-    return _ABSOLUTE_PATH.sub("", _QUOTED_PATH.sub(r"\1\2\1", text))
-
-
 def joined_id(documents: Iterable[Document]) -> str:
     """Identify a folder by the bytes of its documents, in order."""
     return hashlib.sha256("".join(d.document_id for d in documents).encode()).hexdigest()
-
-
-def clean_text(text: str) -> str:
-    """Replace halves of surrogate pairs, which neither UTF-8 nor Parquet can hold, by U+FFFD."""
-    # Through UTF-16, so that two halves which belong together become their character.
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pipeline"
-SPINE = {"records", "config", "errors"}
+SPINE = {"records", "config", "errors", "texts"}
 GROUND = {"workers", "slurm", "owner", "store", "mirror", "objects"}
 STAGES = {"reading", "asking", "engines", "answering", "tables"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -26,7 +26,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "viewing": SPINE | GROUND | STAGES,
     "evaluating": SPINE | GROUND | STAGES | {"viewing"},
     "command": SPINE | {"store"},
-    "compose": SPINE | {"engines", "objects"},
+    "check_values": SPINE | {"engines", "objects"},
+    "compose": SPINE | {"check_values"},
     "usage": SPINE | {"compose"},
 }
 COMMANDS = {

@@ -13,7 +13,8 @@ from pipeline.answering.pending import Part, Pending
 from pipeline.answering.reply import Reader, Reply
 from pipeline.answering.review import needs_review
 from pipeline.answering.settle import loops
-from pipeline.records import Answer, Cell, Completion, Failure, Page, Request, clean_text
+from pipeline.records import Answer, Cell, Completion, Failure, Page, Request
+from pipeline.texts import clean_text
 
 
 @dataclass(frozen=True, slots=True)

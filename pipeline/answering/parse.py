@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 
-from pipeline.records import Json, clean_text
+from pipeline.records import Json
+from pipeline.texts import clean_text
 
 LONGEST_REPLY_CHARS = 1_000_000
 DEEPEST_NESTING = 64

@@ -12,17 +12,8 @@ from pipeline.answering.fit import Form
 from pipeline.answering.parse import Problem
 from pipeline.answering.pending import Pending
 from pipeline.answering.reply import Reader
-from pipeline.records import (
-    Answer,
-    Cell,
-    Completion,
-    Failure,
-    Json,
-    Question,
-    Request,
-    clean_text,
-    fingerprint,
-)
+from pipeline.records import Answer, Cell, Completion, Failure, Json, Question, Request
+from pipeline.texts import clean_text, fingerprint
 
 
 class Reducer:

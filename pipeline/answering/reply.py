@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from pipeline.answering.fit import Form, fit
 from pipeline.answering.parse import Parsed, Problem, parse
-from pipeline.records import Json, clean_text
+from pipeline.records import Json
+from pipeline.texts import clean_text
 
 MOST_PAGES = 30
 _MOST_MENTIONED = 60

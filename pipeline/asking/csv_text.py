@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from pipeline.asking.plain import one_line
-from pipeline.records import clean_text
+from pipeline.texts import clean_text
 
 _SEPARATORS = ",;\t|"
 _MOST_COLUMNS = 1000

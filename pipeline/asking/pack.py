@@ -8,7 +8,8 @@ from dataclasses import replace
 from itertools import groupby
 
 from pipeline.asking import prompt
-from pipeline.records import Cell, Chunk, Failure, Outline, Page, Request, Subject, fingerprint, joined_id
+from pipeline.records import Cell, Chunk, Failure, Outline, Page, Request, Subject, joined_id
+from pipeline.texts import fingerprint
 
 Cost = Callable[[Page], int]
 

@@ -8,7 +8,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.records import Json, clean_text
+from pipeline.records import Json
+from pipeline.texts import clean_text
 
 _MOST_BYTES = 1 << 20
 _MOST_VALUES = 1 << 16

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.asking import csv_text, workbook
 from pipeline.asking.plain import once, one_line
-from pipeline.records import clean_text
+from pipeline.texts import clean_text
 
 log = logging.getLogger("pipeline")
 

@@ -13,7 +13,8 @@ from pipeline.asking.plain import one_line
 from pipeline.asking.selection import same_documents
 from pipeline.config import TaskSettings
 from pipeline.errors import SettingsError
-from pipeline.records import Question, clean_text
+from pipeline.records import Question
+from pipeline.texts import clean_text
 
 log = logging.getLogger("pipeline")
 

@@ -24,7 +24,7 @@ def same_documents(pattern: str) -> str:
 
 
 class Selection:
-    """Finds the questions for a document without trying every pattern; `records.matches` is its meaning."""
+    """Finds the questions for a document without trying every pattern; `texts.matches` is its meaning."""
 
     def __init__(self, questions: Sequence[Question]) -> None:
         self._questions = tuple(questions)

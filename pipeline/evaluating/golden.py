@@ -14,10 +14,11 @@ from pathlib import Path
 from pipeline.asking import question_file
 from pipeline.asking.plain import one_line
 from pipeline.errors import SettingsError
-from pipeline.records import Box, Json, matches
+from pipeline.records import Box, Json
 from pipeline.tables import reviews
 from pipeline.tables.columns import Row, Value
 from pipeline.tables.evaluation import AnswerRow
+from pipeline.texts import matches
 
 COLUMNS = ("question_id", "question", "document", "answer", "answers", "page", "pages", "unanswerable",
            "boxes", "fields", "group", "about")  # fmt: skip

@@ -18,7 +18,8 @@ from pathlib import Path
 from pipeline.config import RunSettings
 from pipeline.engines import choose
 from pipeline.engines.base import Served
-from pipeline.records import Question, Request, Subject, fingerprint
+from pipeline.records import Question, Request, Subject
+from pipeline.texts import fingerprint
 
 DERIVATION = 1
 """Raised when the code makes other answers of the same replies: they are then made again, without asking."""

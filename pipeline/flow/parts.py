@@ -25,10 +25,11 @@ from pipeline.flow.follow_ups import FollowUps
 from pipeline.flow.meter import Meter
 from pipeline.flow.progress import Progress
 from pipeline.reading import draw, language, raster, scratch
-from pipeline.records import Document, fingerprint
+from pipeline.records import Document
 from pipeline.tables import layout, sink
 from pipeline.tables.ledger import Ledger
 from pipeline.tables.rows import Stamp
+from pipeline.texts import fingerprint
 
 Gate = Callable[[Path, Path, str], None]
 """Raises OutputError for files of answers and of documents that must not be published for a task."""

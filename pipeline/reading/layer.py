@@ -11,7 +11,8 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.reading import letters
-from pipeline.records import Words, clean_text
+from pipeline.records import Words
+from pipeline.texts import clean_text
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.errors import SettingsError
-from pipeline.records import matches
+from pipeline.texts import matches
 
 
 class Passwords:

@@ -29,7 +29,8 @@ from pipeline.reading.kinds import (
     recognise_opened,
 )
 from pipeline.reading.walk import Entry, look, reason
-from pipeline.records import Document, Failure, matches
+from pipeline.records import Document, Failure
+from pipeline.texts import matches
 
 log = logging.getLogger("pipeline")
 

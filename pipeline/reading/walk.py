@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pipeline.config import SourceSettings
 from pipeline.errors import SettingsError
 from pipeline.objects import Found, Place
-from pipeline.records import matches
+from pipeline.texts import matches
 
 OWN_FOLDERS = frozenset({"_journal", "logs", "report", "diff", "export"})
 """Folders of an output that lies inside the input; the others hold tables, which are no documents."""

@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from pipeline.records import Json, clean_text
+from pipeline.records import Json
+from pipeline.texts import clean_text
 
 Value: TypeAlias = Json | dt.datetime | Sequence[object]
 Row = dict[str, Value]

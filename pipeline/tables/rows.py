@@ -7,9 +7,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from pipeline.records import Answer, Box, Charge, Completion, DocumentRow, Failure, Request, clean_text
+from pipeline.records import Answer, Box, Charge, Completion, DocumentRow, Failure, Request
 from pipeline.tables import columns
 from pipeline.tables.columns import Row
+from pipeline.texts import clean_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import SettingsError
-from pipeline.records import clean_text
 from pipeline.tables import reviews
 from pipeline.tables.columns import Row
+from pipeline.texts import clean_text
 from pipeline.viewing.finished import Finished
 
 VERDICTS = ("right", "wrong", "corrected", "none")

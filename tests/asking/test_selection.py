@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.asking.selection import Selection
-from pipeline.records import Question, matches
+from pipeline.records import Question
+from pipeline.texts import matches
 
 _parts = st.sampled_from(["a", "b", "[", "]", "*", "?", "!", "/", ".", "./", "é", "e\u0301", "[ab]", "a/b"])
 _names = st.lists(_parts, max_size=5).map("".join)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import SettingsError
 from pipeline.reading import passwords
-from pipeline.records import matches
+from pipeline.texts import matches
 
 NAME = st.text(st.sampled_from("ab/.*?[]é"), min_size=1, max_size=6)
 

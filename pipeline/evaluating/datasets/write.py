@@ -16,7 +16,8 @@ from pipeline import store
 from pipeline.errors import SettingsError
 from pipeline.evaluating.datasets import base, known
 from pipeline.evaluating.datasets.base import Dataset, Item
-from pipeline.records import Json, clean_text
+from pipeline.records import Json
+from pipeline.texts import clean_text
 
 _ENDINGS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
 
