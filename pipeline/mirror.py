@@ -86,8 +86,8 @@ class Mirror:
         place, data = self._place(path), text.encode()
         try:
             won = objects.put(place, data, unless=tag or "")
-            # Some storages take the condition and do not go by it.
-            if not (won and tag is None) or not objects.put(place, data + b"\n", unless=""):
+            # Some storages take the condition and do not go by it: once it was won, it holds no more.
+            if not won or not objects.put(place, data + b"\n", unless=tag or ""):
                 return won
         except objects.Lacking:
             objects.put(place, data)

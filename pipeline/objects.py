@@ -72,13 +72,15 @@ def is_url(location: str) -> bool:
 def parse(url: str) -> Place:
     """Return what a URL names. Raises SettingsError, which does not repeat what may be a secret."""
     bucket, _, key = url.removeprefix("s3://").partition("/")
-    if "@" in url.split("?")[0].removeprefix("s3://").split("/")[0] or ":" in bucket:
+    if any(sign in bucket for sign in "@:?") or re.search(
+        r"\?[^/]*(key|secret|token|signature)[^/]*=", key, re.I
+    ):
         raise SettingsError(
             "s3://…: a URL must not hold credentials or an endpoint; give these as AWS_ACCESS_KEY_ID,"
             " AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL, or in a profile"
         )
     if not _BUCKET.fullmatch(bucket):
-        raise SettingsError(f"{url}: names no bucket; write s3://BUCKET/PREFIX")
+        raise SettingsError("s3://…: names no bucket; write s3://BUCKET/PREFIX")
     return Place(bucket, key)
 
 

@@ -10,6 +10,7 @@ import io
 import itertools
 import re
 import shutil
+import tempfile
 import threading
 import weakref
 from collections import deque
@@ -111,7 +112,8 @@ class Copies:
 
     def __init__(self, parent: str | None) -> None:
         """`parent`: where it is made; None: among the machine's temporary folders."""
-        self._parent, self._folder = parent, Path()
+        self._parent = parent
+        self._folder: Path | None = None
         self._numbers = itertools.count(1)
         self._making = threading.Lock()  # several are brought at the same time
 
@@ -121,16 +123,17 @@ class Copies:
         Raises StorageRefused where they cannot be had, StorageError where there is no room or no storage.
         """
         assert entry.place is not None and entry.found is not None
-        path = self._new(entry.path.suffix)
-        copy, digest = _Copy(path, self), hashlib.sha256()
+        digest = hashlib.sha256()
         try:
+            path = self._new(entry.path.suffix)
+            copy = _Copy(path, self)
             with path.open("xb") as file:
                 objects.download(entry.place, entry.found, lambda piece: _take(piece, digest, file))
         except OSError as error:
             what = f"{entry.source}, {(entry.bytes >> 20) + 1} MB"
             raise StorageError(
-                f"raster.scratch={path.parent.parent}: cannot take a copy of {what} ({error.strerror});"
-                " free space, or choose another folder"
+                f"raster.scratch={self._parent or tempfile.gettempdir()}: cannot take a copy of {what}"
+                f" ({error.strerror}); free space, or choose another folder"
             ) from None
         return replace(
             document, path=path, document_id=digest.hexdigest(), changed_ns=path.stat().st_mtime_ns, copy=copy
@@ -139,11 +142,12 @@ class Copies:
     def _new(self, suffix: str) -> Path:
         with self._making:
             number = next(self._numbers)
-            if number == 1:
+            if self._folder is None:
                 self._folder = owner.private_folder("inputs", Path(self._parent) if self._parent else None)
                 weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            folder = self._folder
         ending = suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix) else ""
-        return self._folder / f"{number:09d}{ending}"
+        return folder / f"{number:09d}{ending}"
 
 
 class _Copy:

@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,9 +97,15 @@ def listed(
     files: Iterable[tuple[Path | str, str]], settings: SourceSettings, scratch: str | None = None
 ) -> Iterator[Document]:
     """Yield the documents of (path or URL, source) pairs that a plan lists, as they are now."""
-    for_now = (_look(location, source, settings) for location, source in files)
-    candidates = (_meet(entry) or _Candidate(entry, "", _unrecognised(entry)) for entry in for_now)
-    return _documents(candidates, scratch)
+    seen = functools.partial(_listed, settings=settings)
+    runs = groupby(files, lambda each: isinstance(each[0], str))
+    found = (bucket.ahead(seen, each) if are_far else map(seen, each) for are_far, each in runs)
+    return _documents(chain.from_iterable(found), scratch)
+
+
+def _listed(given: tuple[Path | str, str], settings: SourceSettings) -> _Candidate:
+    entry = _look(*given, settings)
+    return _meet(entry) or _Candidate(entry, "", _unrecognised(entry))
 
 
 def location(written: bytes) -> Path | str:

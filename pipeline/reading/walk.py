@@ -15,7 +15,7 @@ from pipeline.errors import SettingsError
 from pipeline.objects import Found, Place
 from pipeline.texts import matches
 
-OWN_FOLDERS = frozenset({"_journal", "logs", "report", "diff", "export"})
+OWN_FOLDERS = frozenset({"_journal", "logs", "report", "diff", "export", "evaluation"})
 """Folders of an output that lies inside the input; the others hold tables, which are no documents."""
 
 

@@ -165,6 +165,7 @@ class Verdict(NamedTuple):
 def verdicts(output: Path) -> dict[tuple[str, str, str | None], Verdict]:
     """Return how answers were judged, by answer_id, source and what they said; none without an evaluation."""
     file = folder(output) / "answers.parquet"
+    store.fetch(file)
     if not file.exists():
         return {}
     names = ["answer_id", "source", "answer", "is_right", "is_unanswerable", "gold_answers", "gold_pages"]
@@ -196,6 +197,7 @@ def write(target: Path, rows: Sequence[columns.Row], schema: pa.Schema) -> None:
 def history(output: Path) -> list[columns.Row]:
     """Return the scores of earlier publishings, oldest first."""
     file = folder(output) / "history.parquet"
+    store.fetch(file)
     if not file.exists():
         return []
     try:

@@ -21,8 +21,12 @@ def digests(columns: Iterable[pa.ChunkedArray]) -> Digests:
 
 
 def _digests_of(keys: pa.Array) -> Digests:
-    hashed = (hashlib.blake2b((key or "").encode(), digest_size=_BYTES).digest() for key in keys.to_pylist())
+    hashed = (hashlib.blake2b(_bytes(key), digest_size=_BYTES).digest() for key in keys.to_pylist())
     return np.frombuffer(b"".join(hashed), np.uint64).reshape(-1, 2)
+
+
+def _bytes(key: str | None) -> bytes:
+    return b"\xff" if key is None else key.encode()  # which no text is in UTF-8
 
 
 def newest(keys: Digests) -> NDArray[np.bool_]:

@@ -63,6 +63,7 @@ def _plots(evaluation: Path, folder: Path) -> list[Json]:
     """Copy what an evaluation has drawn, and return what the page shows of it."""
     shown: list[Json] = []
     for name, title, note in _PLOTS:
+        store.fetch(evaluation / name)
         if (evaluation / name).is_file():
             shutil.copyfile(evaluation / name, folder / name)
             shown.append({"file": f"data/{name}", "title": title, "note": note})

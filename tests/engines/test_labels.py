@@ -86,11 +86,24 @@ def test_two_columns_of_labels_do_not_take_each_others_values() -> None:
         [put(10, 0, "Total"), put(100, 0, "3"), put(200, 0, "45.00")],
         [put(200, 0, "Total"), put(10, 12, "Lamp"), put(200, 12, "1.00"), put(200, 24, "2.00")],
         [put(10, 0, "Total 19 % 5.00")],
+        [put(10, 0, "Total: 19 % 5.00")],
+        [put(10, 0, "Total:"), put(90, 0, "3 items 45.00")],
+        [put(10, 0, "Total"), put(10, 12, "19 % 63.53")],
+        [put(10, 0, "Total: between 5 and 7")],
+        [put(10, 0, "Total 65 and over are free")],
     ],
-    ids=["stated twice", "several values in the row", "a column of a table", "two numbers"],
+    ids=[
+        "stated twice", "several values in the row", "a column of a table", "two numbers",
+        "a rate before it", "a count before it", "a rate before it, below", "a range", "a sentence",
+    ],
 )  # fmt: skip
 def test_a_value_that_may_belong_elsewhere_is_not_sure(lines: list[Line]) -> None:
     assert found(lines, total="number")["total"].score <= UNSURE
+
+
+def test_an_empty_field_does_not_take_the_next_label_for_its_value() -> None:
+    values = found([put(10, 0, "Name: City: Graz")], name="string", city="string")
+    assert values["city"].value == "Graz" and values["name"].value != "City: Graz"
 
 
 @pytest.mark.parametrize(("read", "score"), [(0.99, 0.99), (0.82, UNSURE)])

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from pipeline.engines.embedded import allowed
-from pipeline.engines.embedded.labels import UNSURE, Labels, Name, Stated, words
+from pipeline.engines.embedded.labels import NUMBER, UNSURE, Labels, Name, Stated, words
 from pipeline.engines.embedded.lines import Line, text_of
 from pipeline.engines.embedded.numbers import number
 from pipeline.engines.embedded.passages import tokens
@@ -92,7 +92,11 @@ def _stated(at_labels: Sequence[Stated], spec: Json) -> Found | None:
     for stated in at_labels:
         value = allowed.first_valid(_readings(stated.text, spec), spec)
         # A letter that was misread leaves a score that looks good for a sentence.
-        score = stated.score if stated.score >= _WELL_READ else min(stated.score, UNSURE)
+        is_sure = stated.score >= _WELL_READ
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            # Of several numbers the first may be a rate or a count: "VAT: 19 % 63.53".
+            is_sure &= len(NUMBER.findall(stated.text)) == 1
+        score = stated.score if is_sure else min(stated.score, UNSURE)
         each.append(Found(value, score, stated.page))
     found = _first(each, spec)
     return None if found.value is None else found

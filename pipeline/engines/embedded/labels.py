@@ -18,7 +18,9 @@ _LABELLED = re.compile(r"^\s*([^:：=]{2,60}?)\s*[:：=][\s.…_·]*([^\s.…_·
 _LED = re.compile(r"^(.{2,60}?)\s*(?:[.…_·]\s?){3,}\s*([^\s.…_·].*)?$")
 _RUN_TOGETHER = re.compile(r"^(.{2,60}?)\s*((?:\b[A-Z]{3}\b|[$€£¥])?\s?[-+\u2212]?\d.*)$")
 _LEADERS = re.compile(r"^[\s.…_·:]+")
-_NUMBER = re.compile(r"\d[\d.,'’/-]*")
+NUMBER = re.compile(r"\d[\d.,'’/-]*")
+_WORDS_OF_A_UNIT = 3
+"""From so many words on, what follows a number is more than its unit."""
 _CURRENCY = re.compile(r"[$€£¥]|[A-Z]{3}")
 _IN_BRACKETS = re.compile(r"\s*\((?:[$€£¥]|[A-Z]{3})\)\s*$")
 _ASKS = re.compile(r"[:：]\s*$")
@@ -95,11 +97,17 @@ class Labels:
     def _of_cell(self, cell: Line, after: Row, following: list[Row]) -> Iterator[tuple[str, Stated]]:
         if match := _LABELLED.match(cell.text) or _LED.match(cell.text):
             if match[2]:
+                inner = _LABELLED.match(match[2])
+                if inner and self._is_a_field(inner[1]):  # nothing is stated: the next label follows at once
+                    yield from self._of_cell(cell._replace(text=match[2]), after, following)
+                    return
                 yield match[1], Stated(_value(match[2]), cell.score)
                 return
         elif (match := _RUN_TOGETHER.match(cell.text)) and self._is_a_field(match[1]):
             # With two numbers the first may be of the label: "VAT 19 % 63.53".
-            alone = len(_NUMBER.findall(match[2])) == 1
+            # And with words after it, it may be of a sentence: "Age 65 and over are free".
+            number, rest = NUMBER.findall(match[2]), NUMBER.split(match[2], maxsplit=1)[-1]
+            alone = len(number) == 1 and len(rest.split()) < _WORDS_OF_A_UNIT
             yield match[1], Stated(match[2].strip(), cell.score if alone and not after else UNSURE)
         label = _LEADERS.sub("", cell.text[::-1])[::-1]
         # What stands at labels of other names is never asked for.

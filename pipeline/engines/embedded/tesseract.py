@@ -29,6 +29,8 @@ _LETTERS_PER_HEIGHT = 0.5
 """Of a line, the letters and digits that a stretch as long as it is high has at least."""
 _ENLARGED = 2
 """Tesseract reads letters of 20 pixels best; a page that fits the vision model has half of that."""
+_LONGEST_S = 30
+"""Of each call: what the bundled model has read is kept when Tesseract takes longer."""
 _PR_SET_PDEATHSIG = 1
 _SCRIPT = re.compile(r"^Script: (\w+)", re.MULTILINE)
 
@@ -102,18 +104,26 @@ def _languages() -> frozenset[str]:
     """Return the languages that are installed; none where Tesseract, or what tells scripts apart, is not."""
     if shutil.which("tesseract") is None:
         return frozenset()
-    named = subprocess.run(["tesseract", "--list-langs"], capture_output=True, text=True, check=False).stdout
-    found = frozenset(named.split())
+    try:
+        listed = subprocess.run(
+            ["tesseract", "--list-langs"], capture_output=True, text=True, check=False, timeout=_LONGEST_S
+        )
+    except (OSError, subprocess.SubprocessError):
+        return frozenset()
+    found = frozenset(listed.stdout.split())
     return found if "osd" in found else frozenset()
 
 
 def _run(arguments: Sequence[str], image: bytes) -> str:
-    """Return what Tesseract prints about an image; nothing where it fails."""
-    done = subprocess.run(
-        ["tesseract", "stdin", "stdout", *arguments],
-        input=image, capture_output=True, check=False, preexec_fn=_end_with_parent,
-        env={**os.environ, "OMP_THREAD_LIMIT": "1"},
-    )  # fmt: skip
+    """Return what Tesseract prints about an image; nothing where it fails or takes too long."""
+    try:
+        done = subprocess.run(
+            ["tesseract", "stdin", "stdout", *arguments],
+            input=image, capture_output=True, check=False, preexec_fn=_end_with_parent, timeout=_LONGEST_S,
+            env={**os.environ, "OMP_THREAD_LIMIT": "1"},
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return ""
     return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
 
 
