@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pandas as pd
 import psutil
 import pytest
 
 from pipeline.config import RunSettings
+from pipeline.engines.vllm.host import Host, Llm, PromptQueue
+from pipeline.engines.vllm.messages import Prompt, Rendering, Reply, Sampling
 from pipeline.errors import EngineLost
 from pipeline.run import execute
 
@@ -78,6 +83,27 @@ def test_giving_up_keeps_what_is_finished_and_the_next_run_does_the_rest(
     assert (whole["status"] == "ok").all()
     before = kept.set_index("source")["created_at"]
     assert (whole.set_index("source").loc[before.index, "created_at"] == before).all()
+
+
+@pytest.mark.parametrize("is_dead", [True, False])
+def test_a_prompt_that_fails_is_refused_unless_the_engine_is_dead(is_dead: bool) -> None:
+    """Of a dead engine vLLM may say only that a socket is closed: the prompt is not to blame then."""
+    ours, theirs = multiprocessing.Pipe()
+
+    def enqueue_chat(*given: object, **options: object) -> None:
+        raise OSError("Socket operation on non-socket")
+
+    core = SimpleNamespace(resources=SimpleNamespace(engine_dead=is_dead))
+    failing = SimpleNamespace(llm_engine=SimpleNamespace(engine_core=core), enqueue_chat=enqueue_chat)
+    sampling = Sampling("Answer.", 10, None, 0, 0)
+    host = Host(cast(Llm, failing), sampling, theirs, PromptQueue(theirs))
+    with pytest.raises(OSError, match="Socket") if is_dead else contextlib.nullcontext():
+        host._enqueue(Prompt("first", (), "What is it?", 0, 1.0))
+    assert isinstance(ours.recv(), Rendering)
+    assert ours.poll() is not is_dead
+    if not is_dead:
+        assert ours.recv() == Reply("first", refusal="Socket operation on non-socket")
+    ours.send(None)
 
 
 def test_of_two_copies_one_dies_and_everything_is_answered(

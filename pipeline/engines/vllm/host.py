@@ -188,15 +188,20 @@ class Host:
         A step of the engine blocks until there is output, which may be a whole prefill away, and blocks for
         good when the engine's process was killed. So its queue is looked at, where it has one.
         """
-        core = self._llm.llm_engine.engine_core
-        outputs = getattr(core, "outputs_queue", None)
+        outputs = getattr(self._llm.llm_engine.engine_core, "outputs_queue", None)
         while self._prompts.empty() and self._llm.llm_engine.has_unfinished_requests():
             if outputs is None or not outputs.empty():
                 return True
-            if getattr(getattr(core, "resources", None), "engine_dead", False):
+            if self._is_engine_dead():
                 raise RuntimeError("the engine's process died")
             time.sleep(_POLL_S)
         return False
+
+    def _is_engine_dead(self) -> bool:
+        """Tell whether vLLM has noticed the end of the engine's own process, where it has one."""
+        return bool(
+            getattr(getattr(self._llm.llm_engine.engine_core, "resources", None), "engine_dead", False)
+        )
 
     def _enqueue(self, prompt: Prompt) -> None:
         self._connection.send(Rendering(prompt.request_id))
@@ -205,7 +210,8 @@ class Host:
                 [self._conversation(prompt)], self._parameters(prompt), use_tqdm=False, priority=[prompt.rank]
             )
         except Exception as error:
-            if type(error).__name__ == "EngineDeadError":  # by name: its module moves between versions
+            # While vLLM closes what a dead engine leaves, a prompt fails with whatever is closed already.
+            if self._is_engine_dead() or type(error).__name__ == "EngineDeadError":  # its module moves
                 raise
             # One bad prompt must not cost the others: vLLM raises for any, from any library it calls.
             self._connection.send(Reply(prompt.request_id, refusal=_last_line(error)))
