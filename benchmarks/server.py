@@ -127,7 +127,7 @@ class Benchmark:
 
     @contextlib.contextmanager
     def served(self) -> Iterator[None]:
-        """Serve the model as jobs/serve.sbatch does."""
+        """Serve the model with the pipeline's additions to vLLM."""
         registry, log = self.work / "registry", self.given.out.with_suffix(".server.log")
         command = [
             sys.executable, "-m", "pipeline.serve", f"registry={registry}", "host=127.0.0.1", "--",

@@ -80,6 +80,11 @@ def _check_money(settings: RunSettings) -> None:
     for name, value in given.items():
         if value is not None and not (0 <= value < math.inf):
             raise SettingsError(f"{name}={value}: must be 0 or more")
+    if settings.pilot and settings.evaluate.min_score is not None:
+        raise SettingsError(
+            f"pilot={settings.pilot}: a sample is not published behind evaluate.min_score; leave that out for"
+            " the pilot"
+        )
     if settings.pilot and settings.shard.planned:
         raise SettingsError(f"pilot={settings.pilot}: a shard of a plan has its inputs; run the pilot before")
     if settings.budget.money is not None and not any(_numbers("cost", settings.cost).values()):

@@ -33,7 +33,7 @@ def main() -> None:
         settings = compose_settings(sys.argv[1:])
         with store.opened(settings.output) as output:
             published = publish(settings)
-            scores = scores_of(settings)
+            scores = None if published.missing else scores_of(settings)
             missing = complaints(published, output)
             print(describe(published.summary, settings.output))
             if scores:

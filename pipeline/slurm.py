@@ -31,10 +31,10 @@ def has_ended(state: str) -> bool:
     return state in _ENDED
 
 
-def is_any_unfinished(jobs: Sequence[str]) -> bool:
-    """Tell whether Slurm is still to run, or runs, any of these jobs; not when it cannot be asked."""
+def is_any_unfinished(jobs: Sequence[str]) -> bool | None:
+    """Tell whether Slurm is still to run, or runs, any of these jobs; None when it cannot be asked."""
     lines = _squeue(",".join(jobs), "%T") if jobs else []
-    return any(state.strip() in _UNFINISHED for state in lines or [])
+    return None if lines is None else any(state.strip() in _UNFINISHED for state in lines)
 
 
 def submitted(output: Path) -> dict[str, list[str]]:

@@ -61,12 +61,16 @@ def judged(found: Evaluation) -> Judged:
     return everything.chosen(places)
 
 
-def fit(answers: Judged, engine: str, method: str, fitted_on: frozenset[str] = frozenset()) -> Calibration:
-    """Fit a calibration. Raises SettingsError where there is too little to fit it on."""
+def check(answers: Judged) -> None:
+    """Raise SettingsError where there is too little to fit a calibration on."""
     if len(answers) < _FEWEST:
         raise SettingsError(
             f"calibrate: {len(answers)} judged answers have a confidence, and {_FEWEST} are needed; add gold"
         )
+
+
+def fit(answers: Judged, engine: str, method: str, fitted_on: frozenset[str] = frozenset()) -> Calibration:
+    """Fit a calibration on answers that `check` let pass, or on a part of them."""
     by_quality = {}
     for quality in sorted(set(answers.qualities)):
         places = np.asarray([i for i, each in enumerate(answers.qualities) if each == quality], np.int64)
@@ -122,7 +126,7 @@ def cross_validate(answers: Judged, method: str) -> CrossValidated:
             after[place] = np.nan if value is None else value
     before = reliability.measure(answers.confidence, answers.right)
     calibrated = reliability.measure(after, answers.right)
-    assert before is not None and calibrated is not None  # `fit` has refused too few answers
+    assert before is not None and calibrated is not None  # `check` has refused too few answers
     return CrossValidated(before, calibrated, int(folds.max()) + 1)
 
 

@@ -229,7 +229,15 @@ class Known:
         if review is None or (said := _of_review(review, answer)) is None:
             return gold
         # A review says what is right, seldom where it stands.
-        return replace(said, pages=gold.pages, boxes=gold.boxes) if gold else said
+        if gold is None:
+            return said
+        return replace(
+            gold,
+            answers=said.answers,
+            unanswerable=said.unanswerable,
+            is_wrong=said.is_wrong,
+            judged_by=said.judged_by,
+        )
 
 
 def known(output: Path, gold: str | None) -> Known:

@@ -76,13 +76,7 @@ def _mathvista(prediction: str, golds: Sequence[str], about: About) -> float:
     """Score the final answer of a reply; the reference has a language model extract it."""
     if "answer_type" not in about:
         return math.nan
-    choices, precision = about.get("choices"), about.get("precision")
-    form = mathvista.Form(
-        question_type=str(about.get("question_type")),
-        answer_type=str(about["answer_type"]),
-        choices=[str(each) for each in choices] if isinstance(choices, list) else (),
-        precision=float(precision) if isinstance(precision, int | float) else None,
-    )
+    form = mathvista.form(about)
     said = mathvista.shortcut(prediction, form)
     answer = relaxed.final_answer(prediction) if said is None else said
     return mathvista.mathvista(answer, [str(about.get("answer"))], form)

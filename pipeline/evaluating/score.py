@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,6 +58,8 @@ class Evaluation:
     confidence: array[float] = field(default_factory=lambda: array("d"))
     engine_confidence: array[float] = field(default_factory=lambda: array("d"))
     """Before calibration."""
+    decided: array[float] = field(default_factory=lambda: array("f"))
+    """The score of each answer by which it is right or not."""
     keys: array[int] = field(default_factory=lambda: array("q"))
     """What was asked: see `key`."""
     abstains: array[int] = field(default_factory=lambda: array("b"))
@@ -165,7 +168,7 @@ def _no_answer(row: GoldRow) -> AnswerRow:
 def _judge(
     found: Evaluation, row: AnswerRow, gold: GoldAnswer, kind: str, main: int, into: Judgements | None
 ) -> None:
-    answered = row.status == "ok"
+    answered = row.status in ("ok", "not_asked")  # what an earlier answer made needless is an abstention
     prediction = (row.answer or "") if answered else ""
     abstains = answered and not prediction.strip()
     fields = _add_fields(found, row, gold) if gold.fields is not None else None
@@ -176,6 +179,7 @@ def _judge(
         values.append(value)
     document = found.document(row.source)
     found.right.append(right)
+    found.decided.append(deciding)
     if not right and len(found.wrong) < _MOST_WRONG:
         found.wrong.append(_said_wrong(row, gold))
     found.documents.append(document)
@@ -199,10 +203,13 @@ def _judge(
 
 def _scores(found: Evaluation, prediction: str, abstains: bool, gold: GoldAnswer) -> list[float]:
     """Return a score by each metric; not a number where one has nothing to compare with."""
-    if gold.unanswerable or gold.is_wrong or not prediction:
-        return [float(abstains and gold.unanswerable)] * len(found.scores)
-    if not gold.answers:
+    if not gold.answers and not gold.unanswerable and not gold.is_wrong:
         return [float("nan")] * len(found.scores)
+    if gold.unanswerable or gold.is_wrong or not prediction:
+        score = float(abstains and gold.unanswerable)
+        # A metric that does not apply to a question does not apply where it failed either.
+        applies = (not math.isnan(metric("", gold.answers, gold.about)) for metric in found.of_items.values())
+        return [score] * len(found.metrics) + [score if each else math.nan for each in applies]
     return [
         *(metric(prediction, gold.answers) for metric in found.metrics.values()),
         *(metric(prediction, gold.answers, gold.about) for metric in found.of_items.values()),

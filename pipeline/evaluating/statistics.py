@@ -83,10 +83,11 @@ def _all_the_same(rate: float, documents: int) -> tuple[float, float]:
 
     Of shares that is the exact binomial bound; five right of five may be half right as well as not.
     """
+    if rate < 0:  # of a difference
+        low, high = _all_the_same(-rate, documents)
+        return -high, -low
     bound = ((1 - _LEVEL) / 2) ** (1 / documents)
-    if rate == 1:
-        return bound, 1.0
-    return (0.0, 1 - bound) if rate == 0 else (rate, rate)
+    return rate * bound, max(rate, 1 - (1 - rate) * bound)
 
 
 def difference(new: Floats, old: Floats, documents: Codes) -> Estimate | None:

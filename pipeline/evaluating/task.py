@@ -17,7 +17,6 @@ from pipeline.evaluating.reliability import Reliability
 from pipeline.evaluating.results import Line
 from pipeline.evaluating.score import Evaluation, Rules, score
 from pipeline.evaluating.statistics import Codes
-from pipeline.records import Json
 from pipeline.tables import evaluation, run_record
 
 _SHOWN = 5
@@ -47,9 +46,11 @@ def score_published(settings: RunSettings) -> str:
     given = settings.evaluate
     output, rules = store.folder(settings.output), Rules(given.profile, given.metric, given.right_from)
     found = score(output, golden.known(output, given.gold), rules)
-    measured = reliability.measure(np.asarray(found.confidence, float), found.right_values)
+    unseen, notes = _unseen(found, settings.engine.calibration)
+    measured = reliability.measure(np.asarray(found.confidence, float)[unseen], found.right_values[unseen])
     figures = results.lines(found, measured)
-    page = results.markdown(f"Scores of {store.named(str(output))}", found, figures, _absent(found))
+    notes = [*_absent(found), *notes]
+    page = results.markdown(f"Scores of {store.named(str(output))}", found, figures, notes)
     _write(output, figures, page, [("answers", measured)] if measured else [])
     name, place = ".".join(rules.name), store.named(str(evaluation.folder(output)))
     return f"{name} {results.main_score(found)} of {len(found)} answers, in {place}"
@@ -76,7 +77,9 @@ def _score(settings: EvaluateSettings) -> Done:
     if record is None:
         raise OutputError(f"run={output}: has no run.json, which names the engine; run first")
     found = scored(settings)
-    unseen, notes = _unseen(found, record.settings)
+    engine = record.settings.get("engine")
+    fitted = engine.get("calibration") if isinstance(engine, dict) else None
+    unseen, notes = _unseen(found, str(fitted) if fitted is not None else None)
     measured = reliability.measure(np.asarray(found.confidence, float)[unseen], found.right_values[unseen])
     figures = results.lines(found, measured)
     if settings.against is not None:
@@ -161,6 +164,7 @@ def _calibrated(
 ) -> tuple[list[tuple[str, Reliability]], list[str]]:
     """Fit a calibration and write it; return what confidence was and is worth, and what there is to say."""
     answers = calibrate.judged(found)
+    calibrate.check(answers)
     checked = calibrate.cross_validate(answers, method)
     fitted = calibrate.fit(answers, engine, method, frozenset(f"{each:x}" for each in found.keys))
     with store.disk_errors(file):
@@ -172,14 +176,11 @@ def _calibrated(
     ]
 
 
-def _unseen(found: Evaluation, settings: dict[str, Json]) -> tuple[Codes, list[str]]:
-    """Return the places of answers that the run's calibration was not fitted on, and a note on others."""
-    everything = np.arange(len(found))
-    engine = settings.get("engine")
-    file = engine.get("calibration") if isinstance(engine, dict) else None
+def _unseen(found: Evaluation, file: str | None) -> tuple[Codes, list[str]]:
+    """Return the places of answers that a run's calibration was not fitted on, and a note on others."""
     if file is None:
-        return everything, []
-    fitted_on = calibration.read(str(file)).fitted_on
+        return np.arange(len(found)), []
+    fitted_on = calibration.read(file).fitted_on
     unseen = np.asarray([i for i, each in enumerate(found.keys) if f"{each:x}" not in fitted_on], np.int64)
     seen = len(found) - len(unseen)
     return unseen, [

@@ -74,15 +74,7 @@ def _mmmu(case: Case) -> float:
 
 
 def _mathvista(case: Case) -> float:
-    meta = case.read("meta")
-    choices, precision = meta.get("choices"), meta.get("precision")
-    form = mathvista.Form(
-        question_type=str(meta["question_type"]),
-        answer_type=str(meta["answer_type"]),
-        choices=[str(each) for each in choices] if isinstance(choices, list) else (),
-        precision=float(precision) if isinstance(precision, int | float) else None,
-    )
-    return mathvista.mathvista(case.prediction, case.texts, form)
+    return mathvista.mathvista(case.prediction, case.texts, mathvista.form(case.read("meta")))
 
 
 def _chartqapro(case: Case) -> float:
@@ -201,6 +193,8 @@ def _compare_file(file: Path) -> Compared:
         if differing := [name for name in columns if not _agrees(case.cells[name], ours[name])]:
             found = ", ".join(f"{n} is {case.cells[n]!r}, ours {ours[n]!r}" for n in differing)
             mismatches.append(f"row {rows}: {case.prediction[-60:]!r}, {str(case.golds)[:60]}: {found}")
+    if not rows:
+        raise SettingsError(f"{file}: has no rows; restore it")
     return Compared(file.name, rows, tuple(mismatches), raised)
 
 
@@ -223,4 +217,7 @@ def _agrees(theirs: str, ours: float | str) -> bool:
         return theirs == ours
     if theirs.startswith(_RAISED):
         return math.isfinite(ours)
-    return math.isclose(float(theirs), ours, rel_tol=0, abs_tol=_TOLERANCE)
+    try:
+        return math.isclose(float(theirs), ours, rel_tol=0, abs_tol=_TOLERANCE)
+    except ValueError:  # no number: whatever it is, ours is another
+        return False

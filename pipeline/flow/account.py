@@ -60,11 +60,7 @@ class Account:
 
     def spent(self, rate: Rate) -> Charge:
         """Return what this run has spent, and those that it continues."""
-        loading = rate.charge(self.summary.loading_gpu_seconds)
-        before, now = self.spent_before, self.summary
-        return Charge(
-            before.gpu_seconds + now.gpu_seconds + loading.gpu_seconds, before.cost + now.cost + loading.cost
-        )
+        return _spent(self.summary, self.spent_before, rate)
 
     def record(
         self,
@@ -110,12 +106,16 @@ class Account:
 
 def spent(record: RunRecord, rate: Rate) -> Charge:
     """Return what a run and those that it continues have spent, with what it had under way."""
-    summary = record.attempt.summary
+    known = _spent(record.attempt.summary, Charge(**record.spent_before), rate)
+    reserved = Charge(**record.reserved)
+    return Charge(known.gpu_seconds + reserved.gpu_seconds, known.cost + reserved.cost)
+
+
+def _spent(summary: Summary, before: Charge, rate: Rate) -> Charge:
     loading = rate.charge(summary.loading_gpu_seconds)
-    charges = [Charge(**record.spent_before), Charge(**record.reserved), loading]
     return Charge(
-        summary.gpu_seconds + sum(charge.gpu_seconds for charge in charges),
-        summary.cost + sum(charge.cost for charge in charges),
+        before.gpu_seconds + summary.gpu_seconds + loading.gpu_seconds,
+        before.cost + summary.cost + loading.cost,
     )
 
 

@@ -13,6 +13,7 @@ from pipeline.flow.meter import Meter, Rate
 from pipeline.records import FREE, Charge, Chunk, Request, Window
 from pipeline.tables import run_record
 from pipeline.tables.layout import WHOLE, Layout
+from pipeline.tables.run_record import RunRecord
 
 _Place = tuple[str, int]
 
@@ -53,7 +54,9 @@ class Budget:
             while self._under_way and not (self._answered_s and self._fits(seconds)):
                 yield []
             if not self._fits(seconds):
-                self._left = self._count([window, *found])
+                charge, inputs = self._count([window, *found])
+                before, others = self._left or (FREE, 0)  # of an earlier pass over the inputs
+                self._left = _sum(before, charge), others + inputs
                 return
             for chunk in window:
                 place = _place(chunk)
@@ -133,7 +136,7 @@ def _place(chunk: Chunk) -> _Place:
 
 
 def spent_by_shards(layout: Layout, plan_id: str | None, rate: Rate) -> Charge:
-    """Return what the other shards have spent and have under way, and a pilot before them."""
+    """Return what the other shards have spent and have under way, and what was spent before their plan."""
     total = FREE
     kind, count = layout.name.split("-")[0], layout.name.rpartition("-")[2]
     for folder in layout.others():
@@ -141,8 +144,24 @@ def spent_by_shards(layout: Layout, plan_id: str | None, rate: Rate) -> Charge:
         if record is None:
             continue
         is_shard = folder.name.startswith(kind) and folder.name.endswith(f"-of-{count}")
-        is_pilot = folder.name == WHOLE and record.attempt.state == "pilot"
-        if is_pilot or (is_shard and record.plan_id == plan_id):
-            more = spent(record, rate)
-            total = Charge(total.gpu_seconds + more.gpu_seconds, total.cost + more.cost)
+        if folder.name == WHOLE:
+            total = _sum(total, spent_before_plan(record, plan_id, rate))
+        elif is_shard and record.plan_id == plan_id:
+            total = _sum(total, spent(record, rate))
     return total
+
+
+def spent_before_plan(whole: RunRecord | None, plan_id: str | None, rate: Rate) -> Charge:
+    """Return what was spent before a plan by what it continues: a pilot, a run or a plan that did not end.
+
+    `whole`: what the last of these, or publishing the plan, has recorded.
+    """
+    if whole is None:
+        return FREE
+    if whole.plan_id == plan_id and whole.attempt.state != "pilot":
+        return Charge(**whole.spent_before)
+    return FREE if whole.attempt.state == "complete" else spent(whole, rate)
+
+
+def _sum(one: Charge, other: Charge) -> Charge:
+    return Charge(one.gpu_seconds + other.gpu_seconds, one.cost + other.cost)

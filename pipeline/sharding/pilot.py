@@ -115,8 +115,8 @@ def _shown(number: float, digits: int) -> str:
 
 def _spent(
     settings: RunSettings, chosen: Sequence[Chosen]
-) -> tuple[dict[str, float], dict[str, float], dict[str, str]]:
-    """Return what each unit of a sample took, in seconds and money, and the error code of those with one.
+) -> tuple[dict[str, float], dict[str, float], dict[str, set[str]]]:
+    """Return what each unit of a sample took, in seconds and money, and the error codes of those with any.
 
     Seconds are those of GPUs, or of the engine where it holds none.
     """
@@ -130,9 +130,8 @@ def _spent(
             cost[name] += money or 0.0
     answers = read.answers(output)
     values = (answers[name].to_pylist() for name in ("source", "task", "error_code"))
-    codes = {
-        name: code
-        for name, task, code in zip(*values, strict=True)
-        if name in names and task == settings.task.name and code
-    }
+    codes: dict[str, set[str]] = defaultdict(set)
+    for name, task, code in zip(*values, strict=True):
+        if name in names and task == settings.task.name and code:
+            codes[name].add(code)
     return seconds, cost, codes

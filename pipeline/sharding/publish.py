@@ -12,6 +12,7 @@ from pipeline import store
 from pipeline.config import RunSettings, SourceSettings, whole
 from pipeline.evaluating.installed import gate_of
 from pipeline.flow import session
+from pipeline.flow.budget import spent_before_plan
 from pipeline.flow.inputs import Inputs
 from pipeline.flow.progress import describe
 from pipeline.reading import source
@@ -46,7 +47,10 @@ def publish(settings: RunSettings) -> Published:
             answers[shard] += count
             lacking[shard] += 1
         run.tables.known.count_shards_as_new()
-        run.publish()
+        # Behind a gate nothing is published before all of it can be scored.
+        is_gated = settings.evaluate.min_score is not None
+        run.publish(complete=not (missing and is_gated))
+        run.account.spent_before = spent_before_plan(run.before, plan.plan_id, run.budget.meter.rate)
         _add_up(run.summary, [each for tries in attempts(output, plan).values() for each in tries])
         state = "incomplete" if missing else "complete"
         run.record(state, missing={str(shard): count for shard, count in answers.items()})

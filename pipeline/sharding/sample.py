@@ -110,19 +110,19 @@ def _effective(weights: Sequence[float]) -> float:
 
 
 def by_code(
-    sample: Sequence[Chosen], codes: Mapping[str, str], units: int
+    sample: Sequence[Chosen], codes: Mapping[str, set[str]], units: int
 ) -> tuple[dict[str, Interval], int]:
     """Estimate in how many units each error code is met, and the most that any code not met here has.
 
-    `codes` are those of the sampled units that have one.
+    `codes` are those of the sampled units that have any.
     """
     weights = {each.unit.name: 1 / each.chance for each in sample}
     whole = sum(weights.values()) or 1.0
     # A sample of unequal chances says as much as a smaller one of equal ones.
     size = min(units, max(1, int(_effective(list(weights.values()))))) if len(sample) < units else units
     found: dict[str, Interval] = {}
-    for code in sorted({codes[name] for name in weights if name in codes}):
-        share = sum(weight for name, weight in weights.items() if codes.get(name) == code) / whole
+    for code in sorted(set().union(*(codes.get(name, set()) for name in weights))):
+        share = sum(weight for name, weight in weights.items() if code in codes.get(name, ())) / whole
         interval = affected(max(1, round(share * size)), size, units)
         found[code] = Interval(share * units, interval.low, max(interval.high, share * units))
     return found, round(affected(0, size, units).high)

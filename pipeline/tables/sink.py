@@ -203,7 +203,9 @@ class Sink:
     def _charge(self) -> None:
         """Write what was spent since the last call into the rows of requests, and of their answers."""
         charges = self.charge(self._work)
-        for row, charge in zip(self._buffer["requests"], charges, strict=True):
+        # Those before were charged when writing them failed.
+        requests = self._buffer["requests"]
+        for row, charge in zip(requests[len(requests) - len(self._work) :], charges, strict=True):
             rows.add_charge(row, charge)
             before = self._unanswered.get(str(row["answer_id"]), FREE)
             total = Charge(before.gpu_seconds + charge.gpu_seconds, before.cost + charge.cost)

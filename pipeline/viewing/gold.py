@@ -6,7 +6,7 @@ import re
 import unicodedata
 from decimal import Decimal
 
-_NUMBER = re.compile(r"[-−]?\d+(?:[.,'\u00a0\u202f ]\d{3})*(?:[.,]\d+)?")
+_NUMBER = re.compile(r"(?:(?<!\w)[-−])?\d+(?:[.,'\u00a0\u202f ]\d{3})*(?:[.,]\d+)?")
 _YES_NO = frozenset(
     "yes no true false ja nein oui non sí si no sim não да нет はい いいえ 是 否 예 아니요".split()
 )
@@ -47,7 +47,8 @@ def _plain(text: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"[^\W_]+", _plain(text))
+    # Digits around a point or comma are one number: "5 %" is not in "0.5 %".
+    return re.findall(r"\d+(?:[.,]\d+)+|[^\W_]+", _plain(text))
 
 
 def _values(number: str) -> set[Decimal]:

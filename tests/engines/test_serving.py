@@ -86,6 +86,14 @@ def test_a_server_ends_when_its_last_client_is_dead(given: Callable[..., Serving
     ]
 
 
+def test_what_a_client_of_long_ago_has_left_is_no_client(
+    given: Callable[..., Serving], tmp_path: Path
+) -> None:
+    (tmp_path / "registry" / "clients").mkdir(parents=True)
+    (tmp_path / "registry" / "clients" / "n1-123").write_text("1\n")
+    assert serving.serve(given(first_client_s=0.3, next_client_s=30.0)) == "no client came"
+
+
 def test_a_server_that_no_client_wants_ends(given: Callable[..., Serving]) -> None:
     assert serving.serve(given(first_client_s=0.3)) == "no client came"
 

@@ -18,7 +18,7 @@ from pipeline.answering import calibration
 from pipeline.compose import compose_evaluate, compose_settings
 from pipeline.config import RunSettings
 from pipeline.errors import OutputError, SettingsError
-from pipeline.evaluating import calibrate, golden, reliability, statistics, task
+from pipeline.evaluating import calibrate, golden, reliability, results, statistics, task
 from pipeline.run import execute
 from pipeline.tables import reviews
 from pipeline.viewing import finished
@@ -195,6 +195,20 @@ def test_answers_below_the_gate_leave_the_tables_of_before(run: RunSettings, tmp
     assert "<svg" in (output / "evaluation" / "history.svg").read_text()
 
 
+def test_answers_of_which_only_fields_are_known_count_at_the_gate(run: RunSettings, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"question": "Where is the crate?", "document": "a.pdf", "answer": "in the yard"}
+    ]
+    rows += [
+        {"question": f"Where is the {what}?", "document": "*", "fields": {"answer": "nowhere"}}
+        for what in ("barrel", "boat")
+    ]
+    (tmp_path / "gold.json").write_text(json.dumps(rows))
+    found = task.scored(compose_evaluate([f"run={run.output}", f"gold={tmp_path / 'gold.json'}"]))
+    assert results.main_score(found).score == pytest.approx(1 / 3)
+    assert results.main_score(found).answers == 3
+
+
 # ---- statistics ----
 
 
@@ -220,6 +234,20 @@ def test_a_few_answers_that_are_all_right_do_not_prove_much() -> None:
     one_document = statistics.mean(np.array([1.0, 0.0, 1.0, 0.0]), np.zeros(4, int))
     assert one_document is not None
     assert one_document.low < 0.5 < one_document.high
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.9])
+def test_a_few_documents_that_all_say_the_same_leave_room_for_others(rate: float) -> None:
+    estimate = statistics.mean(np.full(2, rate), np.arange(2))
+    assert estimate is not None
+    assert estimate.low < 0.2 < rate < estimate.high <= 1
+    assert estimate.high > 0.9
+    worse, better = (
+        statistics.difference(np.full(2, new), np.full(2, 1 - new), np.arange(2)) for new in (0.0, 1.0)
+    )
+    assert worse is not None and better is not None
+    assert (worse.low, worse.high) == (-better.high, -better.low)
+    assert worse.high - worse.low > 0.5
 
 
 def test_many_sorts_of_documents_have_the_interval_that_resampling_would_give() -> None:
@@ -273,7 +301,9 @@ def test_calibrated_confidence_is_the_share_of_right_answers(method: str) -> Non
 
 def test_too_few_answers_and_one_document_are_refused() -> None:
     with pytest.raises(SettingsError, match="19 judged answers have a confidence, and 20 are needed"):
-        calibrate.fit(answers(19), "embedded", "auto")
+        calibrate.check(answers(19))
+    calibrate.check(answers(20))
+    assert calibrate.cross_validate(answers(20), "auto").folds > 1
     one = answers(60)
     with pytest.raises(SettingsError, match="all judged answers are about one document"):
         calibrate.cross_validate(

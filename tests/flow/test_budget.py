@@ -17,6 +17,7 @@ from pipeline.errors import OverBudget
 from pipeline.flow import meter
 from pipeline.records import Request
 from pipeline.run import execute, plan
+from pipeline.sharding.publish import publish
 
 REPLY = scripted.says('{"answer": "Ada", "pages": [1], "quote": "Its author is Ada."}')
 COUNT = 24
@@ -80,6 +81,26 @@ def test_a_budget_is_exceeded_by_less_than_a_window(
         execute(settings(*(["shard.planned=true", f"shard.index={shard}"] if shards > 1 else [])))
     asked = [request.request_id for request in clock.engine.asked]
     assert len(asked) == len(set(asked)) == COUNT + 1
+
+
+def test_what_a_plan_has_spent_counts_for_the_plan_that_continues_it(
+    compose: Callable[..., RunSettings], folder: Path, clock: SimpleNamespace, tmp_path: Path
+) -> None:
+    """As jobs/submit.sh does it: plan, answer, publish what is there, and all of it again."""
+
+    def settings(*more: str) -> RunSettings:
+        size = ["pack.window_tokens=20000", "engine=vllm", "task=qa", "task.question=Author?"]
+        return compose(f"input={folder}", *size, "budget.gpu_hours=0.2", *more)
+
+    for _ in range(3):
+        plan(settings("shard.count=2"))
+        for shard in range(2):
+            with pytest.raises(OverBudget):
+                execute(settings("shard.count=2", "shard.planned=true", f"shard.index={shard}"))
+        for _ in range(2):  # publishing twice counts nothing twice
+            publish(settings("shard.count=2"))
+    spent = pd.read_parquet(tmp_path / "output" / "requests")["gpu_seconds"].sum()
+    assert 0 < spent < 0.2 * 3600 + 8 * 13 * 7
 
 
 def test_a_budget_of_money_stops_the_embedded_engine_too(

@@ -49,7 +49,7 @@ def test_the_number_of_affected_inputs_is_in_the_interval_as_often_as_promised()
     for seed in range(100):
         found, _ = units(seed)
         rng = random.Random(seed)
-        codes = {unit.name: "truncated" for unit in found if rng.random() < 0.1}
+        codes = {unit.name: {"truncated"} for unit in found if rng.random() < 0.1}
         met, others = sample.by_code(sample.choose(found, 20, seed), codes, len(found))
         hits += met["truncated"].holds(len(codes)) if met else len(codes) <= others
     assert hits >= 95

@@ -18,6 +18,7 @@ from pipeline.errors import OutputError
 from pipeline.records import (
     Answer,
     Cell,
+    Charge,
     Completion,
     Document,
     DocumentRow,
@@ -280,6 +281,29 @@ def test_a_checkpoint_publishes_while_the_run_goes_on(
         second.sink.commit()
         # The documents of the first run have not been met yet in this one: they are not dropped.
         assert len(answers(tmp_path)) == 14
+
+
+def test_a_request_is_charged_once_when_writing_it_fails_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stamp = Stamp(model="m", engine="e", task="qa", run_id="r", settings_hash="s")
+    with opened(
+        tmp_path / "out", WHOLE, SETTINGS, stamp, {}, lambda work: [Charge(1.0, 2.0)] * len(work)
+    ) as t:
+        for number in range(2):
+            given = cell(f"{number}.pdf")
+            request = Request(f"r{number}", given, "ask", (), "q?", 10)
+            t.sink.add_request(request, Completion("yes", "stop"), 1.0)
+            add(t, given)
+            if number == 0:
+                with monkeypatch.context() as failing, pytest.raises(OutputError):
+                    failing.setattr(store.disk, "mkdir", lambda *_: (_ for _ in ()).throw(OSError(5, "no")))
+                    t.sink.commit()
+        t.sink.commit()
+        t.sink.publish(complete=True)
+    for name in ("answers", "requests"):
+        table = pd.read_parquet(tmp_path / "out" / name)
+        assert (list(table["gpu_seconds"]), list(table["cost"])) == ([1.0, 1.0], [2.0, 2.0])
 
 
 def test_replies_of_an_interrupted_document_are_used_again(

@@ -24,6 +24,11 @@ from pipeline.viewing.gold import is_right
         ("about 60", "60 | sixty"),
         ("sixty developers", "60 | sixty"),
         ("ﬁfteen", "fifteen"),
+        ("2019-2020", "2020"),
+        ("pages 10-15", "15"),
+        ("No. INV-1994", "1994"),
+        ("it was 28.09.2021", "2021"),
+        ("5 % of it", "5%"),
     ],
 )
 def test_an_answer_that_says_what_gold_says_is_right(answer: str, gold: str) -> None:
@@ -38,6 +43,10 @@ def test_an_answer_that_says_what_gold_says_is_right(answer: str, gold: str) -> 
         ("160 or 601", "60"),
         ("3 %", "-3"),
         ("12.5", "125"),
+        ("0.5 %", "5%"),
+        ("12.5%", "5%"),
+        ("1.5 million", "5 million"),
+        ("-5 degrees", "5"),
         ("There is no such thing as yes", "yes"),
         ("Annabel", "Anna"),
         ("not known", "no"),

@@ -68,6 +68,8 @@ def client(url: str, settings: ServerSettings) -> AsyncOpenAI:
         api_key=key(settings) or _NO_KEY,
         max_retries=0,
         timeout=openai.Timeout(settings.request_timeout_s, connect=_CONNECT_S),
+        # Clusters name proxies for the way out of them, which must see neither the key nor the pages.
+        http_client=openai.DefaultAsyncHttpxClient(trust_env=False),
     )
     # Left alone, the library sends what the environment says of an account with another service.
     made.organization = made.project = None

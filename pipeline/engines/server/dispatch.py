@@ -70,6 +70,10 @@ class Dispatcher:
     async def close(self) -> None:
         """Drop what is under way."""
         self._jobs.clear()
+        # What ends makes room for what waits: nothing may wait any more.
+        self._stranded.clear()
+        for remote in self._fleet.remotes.values():
+            remote.withdraw()
         tasks = [task for remote in self._fleet.remotes.values() for task in remote.under_way]
         tasks += [self._giving_up] if self._giving_up is not None else []
         for task in tasks:

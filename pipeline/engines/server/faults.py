@@ -47,13 +47,14 @@ def of(error: Exception, settings: ServerSettings) -> Fault | None:
         return _of_status(error.status_code, _said(error, settings), error.response.headers)
     # Before version 3 the library lets errors of its HTTP client through while it reads a stream.
     of_transport = type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2")
+    if isinstance(error, Malformed):
+        return Broken(_short(connect.without_key(str(error), settings)))
+    if "ConnectTimeout" in type(error.__cause__).__name__:
+        return Broken("it cannot be connected to")
     if isinstance(error, TimeoutError | openai.APITimeoutError):
         return Broken(f"no whole reply in {settings.request_timeout_s:g} s (engine.request_timeout_s)")
-    if (
-        isinstance(error, Malformed | openai.OpenAIError | json.JSONDecodeError | UnicodeDecodeError)
-        or of_transport
-    ):
-        return Broken(_short(connect.without_key(talk.reason(error), settings)))
+    if isinstance(error, openai.OpenAIError | json.JSONDecodeError | UnicodeDecodeError) or of_transport:
+        return Broken(_short(talk.reason(error, settings)))
     return None
 
 

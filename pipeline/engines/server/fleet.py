@@ -144,10 +144,12 @@ class Fleet:
     async def _admit(self, remote: Remote) -> None:
         """Let a server take part. Raises Unavailable when it cannot; the server has the reason."""
         try:
-            self.sampling = await admit(remote, self._settings, self._context, self.served, self.sampling)
+            usable = await admit(remote, self._settings, self._context, self.served, self.sampling)
         except Unavailable as error:
             remote.reason = str(error)
             raise type(error)(f"{remote.url}: {error}") from error
+        if usable.schema is None:  # several are admitted at a time: one that takes it must not bring it back
+            self.sampling = usable
         remote.is_up = True
         log.info("%s: in use", remote.url)
 
@@ -199,7 +201,7 @@ class Fleet:
     async def _looking_around(self) -> None:
         """Find servers that come later, and show that this client is alive."""
         while True:
-            await asyncio.sleep(min(registry.BEAT_S, _POLL_S))
+            await asyncio.sleep(_POLL_S)
             self._beat()
             for remote in self._find():
                 self._start(self._watching(remote))

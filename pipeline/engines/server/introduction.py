@@ -32,7 +32,7 @@ def served(settings: ServerSettings, remembered: Served | None) -> Served:
         found, reasons = _ask(settings)
         if found:
             return _the_same(found)
-        if remembered is not None:
+        if remembered is not None and settings.served_model in (None, remembered.model):
             log.info("no server is up (%s): taken for what it was, %s", reasons, remembered)
             return remembered
         if time.monotonic() >= end:

@@ -21,7 +21,7 @@ from pipeline.engines.server.connect import base_url
 from pipeline.errors import SettingsError
 
 BEAT_S = 5.0
-"""A client touches its file as often as this."""
+"""A client writes its file at least as often as this."""
 _DEAD_AFTER_S = 12 * BEAT_S
 _ASK_SLURM_S = 20.0
 _MOST_BYTES = 2048
@@ -89,19 +89,26 @@ class Watch:
         self._folder = registry / "clients"
         self._jobs = registry / "jobs"
         self._seen: dict[str, tuple[bytes, float]] = {}
+        self._has_looked = False
+        self.has_had_clients = False
+        """There was one, whichever server was running then."""
         self._are_jobs_left = False
         self._asked_s = float("-inf")
 
     def has_clients(self, now_s: float) -> bool:
         """Tell whether anybody needs a server; `now_s`: a clock that never jumps."""
-        return bool(self._alive(now_s)) or self._has_jobs(now_s)
+        needed = bool(self._alive(now_s)) or self._has_jobs(now_s)
+        self.has_had_clients |= needed
+        return needed
 
     def _has_jobs(self, now_s: float) -> bool:
         """Tell whether jobs that submit.sh has noted are not over; Slurm is asked now and then."""
         if now_s - self._asked_s >= _ASK_SLURM_S:
             self._asked_s = now_s
             with contextlib.suppress(OSError, UnicodeDecodeError):
-                self._are_jobs_left = slurm.is_any_unfinished(self._jobs.read_text(encoding="ascii").split())
+                left = slurm.is_any_unfinished(self._jobs.read_text(encoding="ascii").split())
+                # Slurm that cannot be asked says nothing: what it said before holds.
+                self._are_jobs_left = self._are_jobs_left if left is None else left
         return self._are_jobs_left
 
     def _alive(self, now_s: float) -> Sequence[str]:
@@ -111,6 +118,8 @@ class Watch:
             with contextlib.suppress(OSError):
                 beat = file.read_bytes()[:_MOST_BYTES]
                 before = self._seen.get(file.name)
-                found[file.name] = before if before and before[0] == beat else (beat, now_s)
-        self._seen = found
+                # At the first look it may be of a client that died long ago; a live one writes again soon.
+                changed_s = now_s if self._has_looked else float("-inf")
+                found[file.name] = before if before and before[0] == beat else (beat, changed_s)
+        self._seen, self._has_looked = found, True
         return [name for name, (_, changed_s) in found.items() if now_s - changed_s < _DEAD_AFTER_S]

@@ -67,13 +67,13 @@ def serve(given: Serving) -> str:
 
 def _look_after(process: subprocess.Popen[bytes], watch: registry.Watch, given: Serving) -> str | None:
     """Return why the server is needed no more; None when it has died."""
-    since, is_first, left_s = time.monotonic(), True, given.first_client_s
+    since = time.monotonic()
     while process.poll() is None:
         now = time.monotonic()
         if watch.has_clients(now):
-            since, is_first, left_s = now, False, given.next_client_s
-        elif now - since > left_s:
-            return "no client came" if is_first else "the last client is done"
+            since = now
+        elif now - since > (given.next_client_s if watch.has_had_clients else given.first_client_s):
+            return "the last client is done" if watch.has_had_clients else "no client came"
         time.sleep(_POLL_S)
     return None
 

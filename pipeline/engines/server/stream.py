@@ -13,8 +13,8 @@ from pipeline.engines.vllm.reply import token_ends
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionChunk
 
-_CHARACTERS_PER_TOKEN = 64
-"""More than any token writes: a reply beyond it is none of a model."""
+_CHARACTERS_PER_TOKEN = 128
+"""More than any token of the tokenizers writes: a reply beyond it is none of a model."""
 
 
 class Malformed(Exception):
@@ -68,6 +68,8 @@ class _Written:
         """Return the whole reply. Raises Malformed when its end has not come."""
         if self.finish_reason is None or self.prompt_tokens is None:
             raise Malformed("the reply was cut off on its way")
+        if self.finish_reason == "abort":  # of a server that is ended while it has requests
+            raise Malformed("the server ended the reply before its end")
         text = "".join(self.parts)
         # Without a score for every token there is none that could be trusted.
         is_scored = len(self.pieces) == self.output_tokens
@@ -110,7 +112,7 @@ def _text(value: object) -> str:
 
 def _count(value: object) -> int:
     if not isinstance(value, int) or value < 0:
-        raise TypeError(f"{value!r:.40} in place of a count")
+        raise TypeError(f"{type(value).__name__}, or a negative number, in place of a count")
     return value
 
 

@@ -68,9 +68,9 @@ async def metrics(client: AsyncOpenAI) -> Metrics:
 
     try:
         text = await client.get(_beside(client, "metrics"), cast_to=str, options={"timeout": _ASK_S})
-    except (openai.OpenAIError, ValueError):
+        return read_metrics(text)
+    except (openai.OpenAIError, ValueError, OverflowError):
         return Metrics()
-    return read_metrics(text)
 
 
 def read_metrics(text: str) -> Metrics:
@@ -108,7 +108,7 @@ async def _get(client: AsyncOpenAI, settings: ServerSettings, path: str, optiona
             ) from error
         raise Unavailable(f"it answers {error.status_code}") from error
     except (openai.OpenAIError, ValueError) as error:
-        raise Unavailable(connect.without_key(reason(error), settings)) from error
+        raise Unavailable(reason(error, settings)) from error
 
 
 def _json(text: str) -> Json:
@@ -120,10 +120,12 @@ def _json(text: str) -> Json:
     return value
 
 
-def reason(error: Exception) -> str:
-    """Return what is behind an error of the client library, in a line."""
+def reason(error: Exception, settings: ServerSettings) -> str:
+    """Return what is behind an error of the client library, in a line without the key."""
     cause = error.__cause__ or error
-    return (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
+    # Without the key first: of one that is cut in two, a half would stay.
+    said = connect.without_key(str(cause), settings).strip()
+    return (said.splitlines() or [type(cause).__name__])[0][:200]
 
 
 def _rows(listed: Json) -> list[dict[str, Json]]:

@@ -1,4 +1,4 @@
-"""Write a data set as the pipeline reads it: images, questions.csv with gold answers, items.jsonl."""
+"""Write a data set as the pipeline reads it: images, questions.csv, and gold.jsonl with what is right."""
 
 from __future__ import annotations
 

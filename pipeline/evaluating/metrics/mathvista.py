@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rapidfuzz.distance import Levenshtein
+
+from pipeline.records import Json
 
 _LETTER = re.compile(r"\(([a-zA-Z])\)")
 
@@ -22,6 +24,17 @@ class Form:
     choices: Sequence[str] = ()
     precision: float | None = None
     """Decimals of a `float`."""
+
+
+def form(about: Mapping[str, Json]) -> Form:
+    """Return the form that a data set says the answer to a question has."""
+    choices, precision = about.get("choices"), about.get("precision")
+    return Form(
+        question_type=str(about.get("question_type")),
+        answer_type=str(about.get("answer_type")),
+        choices=[str(each) for each in choices] if isinstance(choices, list) else (),
+        precision=float(precision) if isinstance(precision, int | float) else None,
+    )
 
 
 def mathvista(extracted: str, golds: Sequence[str], form: Form) -> float:
