@@ -8,7 +8,7 @@ import unicodedata
 from dataclasses import dataclass
 from decimal import Decimal
 
-_NUMBER = re.compile(r"(?:(?<!\w)[-−])?\d+(?:[.,'\u00a0\u202f ]\d{3})*(?:[.,]\d+)?")
+_NUMBER = re.compile(r"(?=[-−\d])(?:(?<!\w)[-−])?\d+(?:[.,'\u00a0\u202f ]\d{3})*(?:[.,]\d+)?")
 _WORD = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+")
 """Digits around a point or comma are one number: `5 %` is not in `0.5 %`."""
 _YES_NO = frozenset(
@@ -35,15 +35,15 @@ def holds(answer: str, gold: str) -> bool:
     if not wanted.words:
         return said.strip() == wanted.plain
     if wanted.is_yes_or_no:
-        return _WORD.findall(said)[:1] == wanted.words
+        first = _WORD.search(said)
+        return first is not None and wanted.words == [first[0]]
     if wanted.values:
         return any(wanted.values & _values(number) for number in _NUMBER.findall(said))
-    if not wanted.letters and wanted.words[0] not in said:
+    if wanted.letters:
+        return wanted.letters in "".join(_WORD.findall(said))
+    if wanted.words[0] not in said:
         return False  # as most wrong answers are told
-    words = _WORD.findall(said)
-    if f" {' '.join(wanted.words)} " in f" {' '.join(words)} ":
-        return True
-    return bool(wanted.letters) and wanted.letters in "".join(words)
+    return f" {' '.join(wanted.words)} " in f" {' '.join(_WORD.findall(said))} "
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,8 @@ def _plain(text: str) -> str:
 
 def _values(number: str) -> set[Decimal]:
     """Return what a written number may mean: 1.234 is one and a bit, or over a thousand."""
+    if number.isdecimal():
+        return {Decimal(number)}
     sign = -1 if number[0] in "-−" else 1
     digits = re.sub(r"[-−'\u00a0\u202f ]", "", number)
     separators = re.findall(r"[.,]", digits)
