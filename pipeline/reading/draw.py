@@ -150,7 +150,9 @@ def _rendered(job: Job, changed_ns: int, sheet: Sheet, out: str) -> Rendered:
         return Rendered("", Words(), False, blank, faint, False, (1.0, 1.0))
     picture = pages.draw(job, changed_ns, sheet)
     scratch.write_image(Path(out), sheet.width_px, sheet.height_px, picture.samples)
-    found, samples = picture.layer, memoryview(picture.samples)
+    # What nobody sees is not on the page; unless the picture lacks what could not be decoded.
+    found = pages.NO_LAYER if picture.blank and not picture.damaged else picture.layer
+    samples = memoryview(picture.samples)
     return Rendered(
         text=found.text,
         words=found.words,

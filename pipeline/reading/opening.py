@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.errors import Corrupt, DocumentError, Empty, Encrypted, Unreadable, Unsupported
-from pipeline.reading import pagetree, second_renderer
+from pipeline.reading import ebooks, pagetree, second_renderer
 from pipeline.reading.job import Job, first_line
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def opened(job: Job, changed_ns: int) -> Opened:
 def _with_mupdf(job: Job) -> Opened:
     import pymupdf
 
+    if job.kind == "epub":
+        ebooks.refuse_encrypted(job)
     try:
         with plain_path(job.path) as path:
             # The kind was told by the content; by itself MuPDF would go by the name.

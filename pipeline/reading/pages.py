@@ -14,7 +14,10 @@ from pipeline.records import Words
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_NO_LAYER = layer.Layer("", Words(), [])
+NO_LAYER = layer.Layer("", Words(), [])
+
+_NO_CHAPTER = "ERROR: cannot find chapter"
+"""What MuPDF draws in place of one that it cannot read."""
 
 
 class Picture(NamedTuple):
@@ -53,7 +56,7 @@ def draw(job: Job, changed_ns: int, sheet: Sheet) -> Picture:
         # The text layer goes with it: PDFium's is not read, so the page is read from its picture.
         if (other := _with_pdfium(job, found, sheet)) is None:
             raise
-        return _looked_at(Picture(other.tobytes(), _NO_LAYER, _scale_of_pdfium(found, sheet)), sheet)
+        return _looked_at(Picture(other.tobytes(), NO_LAYER, _scale_of_pdfium(found, sheet)), sheet)
     return _best(job, found, sheet, picture)
 
 
@@ -87,7 +90,7 @@ def _draw_svg(job: Job, changed_ns: int, sheet: Sheet) -> Picture:
             raise Corrupt(f"{job.source}: has no area; repair the file")
         words = layer.read(page.get_displaylist())
     except (DocumentError, pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError):
-        return _looked_at(Picture(samples, _NO_LAYER, (1.0, 1.0)), sheet)
+        return _looked_at(Picture(samples, NO_LAYER, (1.0, 1.0)), sheet)
     if sheet.part != WHOLE:
         words = layer.within(words, box(sheet.part, width, height))
     return _looked_at(Picture(samples, words, _scale(sheet, width, height)), sheet)
@@ -116,6 +119,8 @@ def _with_mupdf(job: Job, found: opening.Opened, sheet: Sheet) -> Picture:
         raise Unreadable(f"{named}: cannot be drawn ({first_line(error)}); repair the file") from None
     if (pixmap.width, pixmap.height, pixmap.n) != (sheet.width_px, sheet.height_px, 3):
         raise Unreadable(f"{named}: drawn as {pixmap.width} x {pixmap.height} px; please report it")
+    if job.kind == "epub" and words.text.startswith(_NO_CHAPTER):
+        raise Unreadable(f"{named}: a chapter is missing or damaged; fetch the file again")
     if sheet.part != WHOLE:
         words = layer.within(words, shown)
     # Read here, before another page is loaded: MuPDF keeps one list for the whole process.

@@ -252,3 +252,24 @@ def book(path: Path, names: list[str]) -> None:
         archive.writestr("__MACOSX/._page1.jpg", b"\0\5\x16\7")
         archive.writestr("ComicInfo.xml", b"<ComicInfo/>")
         archive.writestr(".thumbs/small.png", png())
+
+
+def e_book(path: Path, chapter: str, encrypted: str = "") -> None:
+    """Write an e-book of one chapter; `encrypted` is what its list of encrypted members names."""
+    container = (
+        '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container" version="1.0"><rootfiles>'
+        '<rootfile full-path="c.opf" media-type="application/oebps-package+xml"/></rootfiles></container>'
+    )
+    package = (
+        '<package xmlns="http://www.idpf.org/2007/opf" version="3.0"><manifest><item id="a" href="a.xhtml"'
+        ' media-type="application/xhtml+xml"/></manifest><spine><itemref idref="a"/></spine></package>'
+    )
+    members = {"mimetype": "application/epub+zip", "META-INF/container.xml": container, "c.opf": package}
+    text = '<html xmlns="http://www.w3.org/1999/xhtml"><body><p>Seven apples.</p></body></html>'
+    members[chapter] = text
+    if encrypted:
+        entry = f'<e:EncryptedData><e:CipherReference URI="{encrypted}"/></e:EncryptedData>'
+        members["META-INF/encryption.xml"] = f"<encryption>{entry}</encryption>"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)

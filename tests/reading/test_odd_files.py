@@ -150,7 +150,7 @@ def test_a_page_whose_text_nobody_sees_is_blank(read: Read) -> None:
     _, (page,) = read("a.pdf", odd.plain("Potato) Tj ET 1 g BT /F 12 Tf 9 9 Td (white"))
     assert not page.blank
     _, (page,) = read("b.pdf", odd.hidden_text())
-    assert page.blank and not page.text_covers
+    assert (page.blank, page.text_covers, page.text, page.words.texts) == (True, False, "", ())
 
 
 def test_a_text_given_in_place_of_what_is_drawn_is_not_read(read: Read) -> None:
@@ -319,6 +319,17 @@ def test_a_broken_page_of_a_book_costs_itself(read: Read, tmp_path: Path) -> Non
     whole[at : at + 20] = bytes(20)
     _, pages = read("b.cbz", bytes(whole))
     assert [page.failure is None for page in pages] == [True, False, True]
+
+
+def test_a_book_whose_chapters_cannot_be_read_does_not_pass_for_one_that_says_so(
+    read: Read, tmp_path: Path
+) -> None:
+    odd.e_book(tmp_path / "plain.epub", "a.xhtml", encrypted="fonts/a.otf")
+    assert "Seven apples" in read("plain.epub")[1][0].text
+    odd.e_book(tmp_path / "locked.epub", "a.xhtml", encrypted="a.xhtml")
+    assert code(*read("locked.epub")) == "encrypted"
+    odd.e_book(tmp_path / "missing.epub", "b.xhtml")
+    assert code(*read("missing.epub")) == "unreadable"
 
 
 # ---- drawings ----
