@@ -52,6 +52,10 @@ def ask(settings: RunSettings, question: str) -> str:
             ((_, said),) = engine.take()
     if said.failure is not None:
         raise EngineLost(said.failure.message)
+    if said.finish_reason == "length":
+        log.warning(
+            "the reply is cut after %d tokens; raise task.max_output_tokens", settings.task.max_output_tokens
+        )
     return said.text
 
 
