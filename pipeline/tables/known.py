@@ -23,6 +23,14 @@ class Said(NamedTuple):
     text: str | None
 
 
+class _Failed(NamedTuple):
+    """What the row of an error says of how it came about."""
+
+    failure: Failure
+    pages_read: int | None
+    settings_hash: str
+
+
 class Known:
     """Which answers are there, made by which settings; learnt from the Parquet files alone."""
 
@@ -30,7 +38,7 @@ class Known:
         """Read the files, oldest first; answers of another `settings_hash` have to be derived again."""
         self._settings_hash = settings_hash
         self._settings_of: dict[Key, str] = {}
-        self._failures: dict[Key, Failure] = {}
+        self._failures: dict[Key, _Failed] = {}
         self._not_asked: set[Key] = set()
         self._said: dict[Key, str | None] | None = None
         self._documents: dict[str, DocumentRow] = {}
@@ -88,24 +96,27 @@ class Known:
 
     def failure(self, cell: Cell) -> Failure | None:
         """Return why a cell has no answer, as the last attempt said."""
-        key = packed(cell.answer_id)
-        return None if self._is_final(key) else self._failures.get(key)
+        failed = self._failures.get(packed(cell.answer_id))
+        return failed and failed.failure
+
+    def repeats(self, answer: Answer) -> bool:
+        """Tell whether an error, or a question that was not asked, is what its row says already."""
+        key = packed(answer.cell.answer_id)
+        if answer.status == "not_asked":
+            return key in self._not_asked
+        return answer.failure is not None and self._failures.get(key) == self._failed(answer, answer.failure)
 
     def add_answer(self, answer: Answer) -> None:
         """Take note of an answer that this run has come to."""
         key = packed(answer.cell.answer_id)
-        self._not_asked.discard(key)
+        self._forget(key)
         if answer.status == "not_asked":
             self._not_asked.add(key)
-            self._settings_of.pop(key, None)
-            self._failures.pop(key, None)
         elif answer.failure is None:
             self._settings_of[key] = self._settings_hash
-            self._failures.pop(key, None)
             self._added.add(key)
         else:
-            self._settings_of.pop(key, None)
-            self._failures[key] = answer.failure
+            self._failures[key] = self._failed(answer, answer.failure)
 
     def count(self, cells: Iterator[tuple[Key, int]]) -> tuple[int, int, Counter[str]]:
         """Count the rows of (key, rows) pairs: kept from before, answered now, and errors by code."""
@@ -114,8 +125,8 @@ class Known:
             if self._is_final(key):
                 answered += count * (key in self._added)
                 kept += count * (key not in self._added)
-            elif failure := self._failures.get(key):
-                failed[failure.code] += count
+            elif found := self._failures.get(key):
+                failed[found.failure.code] += count
         return kept, answered, failed
 
     def count_shards_as_new(self) -> None:
@@ -159,26 +170,33 @@ class Known:
     def _is_final(self, key: Key) -> bool:
         return self._settings_of.get(key) == self._settings_hash
 
+    def _forget(self, key: Key) -> None:
+        """Take back what an earlier row said of an answer: it is one of answered, failed and not asked."""
+        self._settings_of.pop(key, None)
+        self._failures.pop(key, None)
+        self._not_asked.discard(key)
+
+    def _failed(self, answer: Answer, failure: Failure) -> _Failed:
+        # With another page read, or other settings, an error with the same message keeps another answer.
+        return _Failed(failure, answer.pages_read, self._settings_hash)
+
     def _read_answers(self, file: Path) -> list[Key]:
-        names = ["answer_id", "status", "error_code", "error", "settings_hash"]
+        names = ["answer_id", "status", "error_code", "error", "pages_read", "settings_hash"]
         table = pq.read_table(file, columns=names)
         keys = [packed(answer_id) for batch in table["answer_id"].chunks for answer_id in batch.to_pylist()]
         hashes = table["settings_hash"].dictionary_encode()  # one string for all rows of a run, not one each
-        is_ok = pc.equal(table["status"], "ok").to_pylist()
-        for key, settings_hash, ok in zip(keys, _shared(hashes), is_ok, strict=True):
+        is_ok = pc.fill_null(pc.equal(table["status"], "ok"), False)
+        others = iter(table.filter(pc.invert(is_ok)).to_pylist())
+        # Row by row: of a killed run that answered anew, an older row of the same answer is still there.
+        for key, settings_hash, ok in zip(keys, _shared(hashes), is_ok.to_pylist(), strict=True):
+            self._forget(key)
             if ok:
                 self._settings_of[key] = settings_hash
-        others = table.filter(pc.invert(pc.equal(table["status"], "ok")))
-        for row in others.to_pylist():
-            key = packed(row["answer_id"])
-            if row["status"] == "not_asked":
+            elif (row := next(others))["status"] == "not_asked":
                 self._not_asked.add(key)
             else:
-                self._failures[key] = Failure(row["error_code"], row["error"])
-        # What was asked after all is in a later file.
-        self._not_asked.difference_update(
-            key for key, ok in zip(keys, is_ok, strict=True) if ok and key in self._not_asked
-        )
+                failure = Failure(row["error_code"], row["error"])
+                self._failures[key] = _Failed(failure, row["pages_read"], settings_hash)
         return keys
 
     def _read_said(self, questions: Collection[str]) -> dict[Key, str | None]:

@@ -132,9 +132,7 @@ class Sink:
     def add_answer(self, answer: Answer) -> None:
         """Add a finished cell."""
         # An error that repeats keeps its first row: a run that learns nothing new changes no file.
-        if answer.failure and self.known.failure(answer.cell) == answer.failure:
-            return
-        if answer.status == "not_asked" and self.known.was_not_asked(answer.cell):
+        if self.known.repeats(answer):
             return
         row = rows.of_answer(answer, self.stamp, self.field_kinds)
         self._buffer["answers"].append(row)
