@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
+from pipeline.answering.parse import unfenced
 from pipeline.records import Completion
 
 Span = tuple[int, int]
@@ -65,7 +66,10 @@ def _scalars(text: str) -> Iterator[tuple[list[str | None], Span | None]]:
     keys: list[str | None] = []
     lists: list[bool] = []
     is_key, last, began = False, ",", 0
-    for match in _PIECE.finditer(text, max(text.find("{"), 0)):
+    # Only what is within a fence: its own mark would pass for a scalar.
+    body = unfenced(text)
+    begin = text.find(body)
+    for match in _PIECE.finditer(text, begin, begin + len(body)):
         piece = match.group()
         if piece in "{[":
             keys.append(None)

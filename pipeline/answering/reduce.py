@@ -85,7 +85,8 @@ class Reducer:
             return None
         # Parts that failed leave the others to be merged; the row then is an error that keeps the answer.
         useful = pending.take()
-        if len(useful) > 1:
+        # Candidates are no answer: even those of one part alone become one by a merge.
+        if len(useful) > 1 or (useful and not self._checks_parts and request.kind == "ask"):
             return self._merges(request.cell, [clean_text(reply.text) for reply in useful])
         return self._conclude(request.cell, useful[0] if useful else None, pending)
 

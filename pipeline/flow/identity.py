@@ -21,7 +21,7 @@ from pipeline.engines.base import Served
 from pipeline.records import Question, Request, Subject
 from pipeline.texts import fingerprint
 
-DERIVATION = 1
+DERIVATION = 2
 """Raised when the code makes other answers of the same replies: they are then made again, without asking."""
 DRAWING = 2
 """Raised when the code draws other pixels of the same page: questions about it are then asked again."""
@@ -126,6 +126,9 @@ class Identity:
             for part in (page.document.document_id, page.number, page.width_px, page.height_px, page.label)
         )
         attempt = (request.attempt, request.fault or "")
+        # Two groups of parts that say the same have the same words, but each is a request with a reply of its own.
+        if request.kind == "merge" and request.position:
+            attempt = (*attempt, request.position)
         known_as = fingerprint(request.cell.answer_id, request.kind, request.prompt, *attempt, *pages)
         return dataclasses.replace(request, request_id=known_as)
 

@@ -246,3 +246,25 @@ def test_replies_may_come_in_any_order(
     assert table["answer"].to_dict() == {"long.pdf": "merged", "short.pdf": "fine"}
     assert table["pages_read"].to_dict() == {"long.pdf": 64, "short.pdf": 1}
     assert sum(request.kind == "merge" for request in engine.asked) == 1
+
+
+def test_parts_that_say_the_same_in_two_groups_are_merged_group_by_group(
+    compose: Callable[..., RunSettings], make_pdf: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reply(request: Request) -> scripted.Play:
+        # Long enough that not all of them fit one request: two groups of parts have the very same words.
+        text = "no " * 1200 if request.kind == "ask" else "nowhere"
+        return scripted.says(json.dumps({"answer": text, "pages": [], "quote": None}))
+
+    folder = make_pdf("in/a.pdf", *(f"Page {number}." for number in range(4))).parent
+    engine = scripted.install(monkeypatch, reply)
+    settings = compose(
+        f"input={folder}", "engine=vllm", "task=qa", "task.question=Where?", "pack.max_images=1",
+        "model.context_tokens=4500", "task.max_output_tokens=400",
+    )  # fmt: skip
+    execute(settings)
+    assert [request.kind for request in engine.asked].count("merge") == 3
+    assert answers(settings)["answer"].tolist() == ["nowhere"]
+    requests = pd.read_parquet(Path(settings.output) / "requests")
+    assert requests["request_id"].is_unique
+    assert len(requests) == 7
