@@ -11,8 +11,9 @@ import contextlib
 import datetime as dt
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -77,12 +78,12 @@ class Layout:
 
     def parts(self) -> list[Path]:
         """List the journal parts that this shard reads, oldest first."""
-        own = journal.parts(self.journal)
         if not self.is_whole:
-            return own
-        of_shards = [part for folder in self.others() for part in journal.parts(folder)]
-        # Numbers of parts count within one journal; a row that two shards wrote is the same but for its time.
-        return [*sorted(of_shards, key=lambda part: part.stat().st_mtime_ns), *own]
+            return journal.parts(self.journal)
+        # Numbers of parts count within one journal. Between journals time decides: rows that left the tables wait
+        # in that of the whole, and a shard, which does not see them there, may have answered anew since.
+        dated = [part for folder in (*self.others(), self.journal) for part in _dated(journal.parts(folder))]
+        return [part for _, part in sorted(dated, key=lambda each: each[0])]
 
     def published(self, name: str) -> Path:
         """Return the published file of a table; of a shard of a plan, that of the whole."""
@@ -169,6 +170,12 @@ class Layout:
             told = json.dumps({"model": model, "version": version}, ensure_ascii=False) + "\n"
             with disk_errors(self.output):
                 store.write_text(self.output / "_journal" / "served.json", told, by=self.name)
+
+
+def _dated(parts: Sequence[Path]) -> Iterator[tuple[int, Path]]:
+    """Yield the parts of one journal with their times, which never go back, whatever the clock has done."""
+    times = accumulate((part.stat().st_mtime_ns for part in parts), max)
+    yield from zip(times, parts, strict=True)
 
 
 def _date_in(file: Path) -> dt.date | None:

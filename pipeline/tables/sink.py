@@ -154,7 +154,7 @@ class Sink:
             return
         self._charge()
         tables = {
-            name: columns.to_table(added, columns.schema(name, self.field_kinds), rows.refused)
+            name: columns.to_table(added, columns.schema(name, self.field_kinds), rows.REFUSED[name])
             for name, added in self._buffer.items()
             if added
         }
