@@ -171,7 +171,9 @@ def _section(row: Row) -> str:
     if row["task"] != "transcribe":
         head = ": ".join(filter(None, [head, " ".join(str(row["question"]).split())]))
     said = str(row["answer"] or "")
-    if row["status"] != "ok":
+    if row["status"] == "not_asked":
+        said = "*not asked*"
+    elif row["status"] != "ok":
         said = f"{said}\n\n*{row['error_code']}: {row['error']}*".strip()
     return (f"\n## {head}\n" if head else "") + f"\n{said}\n"
 
