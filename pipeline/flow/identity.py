@@ -126,7 +126,7 @@ class Identity:
             for part in (page.document.document_id, page.number, page.width_px, page.height_px, page.label)
         )
         attempt = (request.attempt, request.fault or "")
-        # Two groups of parts that say the same have the same words, but each is a request with a reply of its own.
+        # Two groups of parts that say the same have the same words, but each has a reply of its own.
         if request.kind == "merge" and request.position:
             attempt = (*attempt, request.position)
         known_as = fingerprint(request.cell.answer_id, request.kind, request.prompt, *attempt, *pages)

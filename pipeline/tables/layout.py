@@ -80,8 +80,8 @@ class Layout:
         """List the journal parts that this shard reads, oldest first."""
         if not self.is_whole:
             return journal.parts(self.journal)
-        # Numbers of parts count within one journal. Between journals time decides: rows that left the tables wait
-        # in that of the whole, and a shard, which does not see them there, may have answered anew since.
+        # Numbers of parts count within one journal. Between journals time decides: rows that left the tables
+        # wait in that of the whole, and a shard, which does not see them, may have answered anew since.
         dated = [part for folder in (*self.others(), self.journal) for part in _dated(journal.parts(folder))]
         return [part for _, part in sorted(dated, key=lambda each: each[0])]
 
