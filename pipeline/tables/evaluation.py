@@ -103,7 +103,7 @@ def kinds(files: Sequence[Path]) -> dict[str, str]:
     """Return the kind of each input that files of documents list."""
     found: dict[str, str] = {}
     for file in files:
-        table = columns.conform(pq.read_table(file, columns=["source", "kind"]), _KINDS)
+        table = columns.conform(journal.read(file, ["source", "kind"]), _KINDS)
         found.update(zip(table["source"].to_pylist(), table["kind"].to_pylist(), strict=True))
     return found
 

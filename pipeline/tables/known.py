@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.records import Answer, Cell, Completion, Document, DocumentRow, Failure, Request
-from pipeline.tables import columns, rows
+from pipeline.tables import columns, journal, rows
 from pipeline.tables.layout import Layout
 from pipeline.tables.wanted import Key, packed
 
@@ -137,7 +136,7 @@ class Known:
         """Return the mean length in tokens of a task's replies that are stored; None without any."""
         written = []
         for file in self._layout.files("requests", self._layout.parts()):
-            table = pq.read_table(file, columns=["task", "status", "output_tokens"])
+            table = journal.read(file, ["task", "status", "output_tokens"])
             is_one = pc.and_(pc.equal(table["task"], task), pc.equal(table["status"], "ok"))
             written.append(table.filter(is_one)["output_tokens"])
         mean = pc.mean(pa.chunked_array([c for each in written for c in each.chunks], pa.int64())).as_py()
@@ -182,7 +181,7 @@ class Known:
 
     def _read_answers(self, file: Path) -> list[Key]:
         names = ["answer_id", "status", "error_code", "error", "pages_read", "settings_hash"]
-        table = pq.read_table(file, columns=names)
+        table = journal.read(file, names)
         keys = [packed(answer_id) for batch in table["answer_id"].chunks for answer_id in batch.to_pylist()]
         hashes = table["settings_hash"].dictionary_encode()  # one string for all rows of a run, not one each
         is_ok = pc.fill_null(pc.equal(table["status"], "ok"), False)
@@ -202,7 +201,7 @@ class Known:
     def _read_said(self, questions: Collection[str]) -> dict[Key, str | None]:
         found: dict[Key, str | None] = {}
         for file in self._layout.files("answers", self._layout.parts()):
-            table = pq.read_table(file, columns=["answer_id", "question_id", "answer"])
+            table = journal.read(file, ["answer_id", "question_id", "answer"])
             table = table.filter(
                 pc.is_in(table["question_id"], value_set=pa.array(sorted(questions), pa.string()))
             )
@@ -211,7 +210,7 @@ class Known:
         return found
 
     def _read_documents(self, file: Path) -> None:
-        table = columns.conform(pq.read_table(file), columns.DOCUMENTS)
+        table = columns.conform(journal.read(file), columns.DOCUMENTS)
         for row in table.to_pylist():
             row["languages"] = tuple(row["languages"] or ())
             self._documents[row["source"]] = DocumentRow(**row)
@@ -235,11 +234,11 @@ class Replies:
         return rows.to_completion(row)
 
     def _index(self, file: Path, is_final: Callable[[str], bool]) -> None:
-        ids = pq.read_table(file, columns=["answer_id"])["answer_id"]
+        ids = journal.read(file, ["answer_id"])["answer_id"]
         wanted = [not is_final(answer_id) for chunk in ids.chunks for answer_id in chunk.to_pylist()]
         if not any(wanted):
             return
-        table = columns.conform(pq.read_table(file).filter(pa.array(wanted)), columns.REQUESTS)
+        table = columns.conform(journal.read(file).filter(pa.array(wanted)), columns.REQUESTS)
         # A request that failed is made again: what it came to is no reply.
         table = table.filter(pc.equal(table["status"], "ok"))
         for index, request_id in enumerate(table["request_id"].to_pylist()):

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from pipeline import store
 from pipeline.config import ShardSettings
 from pipeline.errors import OutputError
@@ -123,7 +121,7 @@ class Layout:
         journaled = [file for each in folders for file in journal.files("answers", journal.parts(each))]
         for file in [*sorted((self.output / "answers").glob("shard-*.parquet")), *journaled]:
             with contextlib.suppress(FileNotFoundError):  # rolled up by its writer meanwhile
-                written = pq.read_schema(file)
+                written = journal.read_schema(file)
                 for field in wanted:
                     if field.name in written.names and written.field(field.name).type != field.type:
                         kinds = f"{written.field(field.name).type}, not {field.type}"

@@ -10,7 +10,19 @@ import pandas as pd
 import pytest
 
 from pipeline.config import ShardSettings, SinkSettings
-from pipeline.records import Answer, Cell, Document, Failure, Question, Subject
+from pipeline.errors import OutputError
+from pipeline.records import (
+    Answer,
+    Cell,
+    Completion,
+    Document,
+    DocumentRow,
+    Failure,
+    Outline,
+    Question,
+    Request,
+    Subject,
+)
 from pipeline.tables.rows import Stamp
 from pipeline.tables.sink import Tables, opened
 
@@ -82,3 +94,22 @@ def test_an_error_that_keeps_an_answer_is_derived_again_under_other_settings(tmp
         tables.sink.publish(complete=True)
     published = pd.read_parquet(tmp_path / "answers")
     assert published[["answer", "settings_hash"]].values.tolist() == [["long", "new settings"]]
+
+
+@pytest.mark.parametrize("name", ["answers", "documents", "requests"])
+@pytest.mark.parametrize("is_published", [True, False])
+def test_a_damaged_file_is_named_and_what_to_do(tmp_path: Path, name: str, is_published: bool) -> None:
+    request = Request("r", CELL, "ask", (), "Q?", 10)
+    for tables in run(tmp_path, "s"):
+        tables.sink.add_request(request, Completion("said", "stop"))
+        tables.sink.add_document(DocumentRow.of(Outline(DOCUMENT)))
+        tables.sink.add_answer(FAILED)
+        tables.sink.commit()
+        if is_published:
+            tables.sink.publish(complete=True)
+    (file,) = tmp_path.glob(
+        f"{name}/shard-*.parquet" if is_published else f"_journal/*/part-*/{name}.parquet"
+    )
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(OutputError, match=rf"{name}.*\.parquet: cannot be read \(.*\); restore it"):
+        next(run(tmp_path, "s"))
