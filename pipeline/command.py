@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from pipeline import store
 from pipeline.errors import Interrupted, PipelineError
+from pipeline.texts import one_line
 
 log = logging.getLogger("pipeline")
 
@@ -25,7 +26,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 def fail(error: Exception) -> NoReturn:
     """Print an error and exit 1: the one place that does."""
-    print(f"error: {store.named(str(error))}", file=sys.stderr)
+    print(f"error: {one_line(store.named(str(error)))}", file=sys.stderr)
     sys.exit(EXIT_FAILED)
 
 
@@ -123,7 +124,7 @@ class _WithoutTrace(logging.Formatter):
     """One line for each message: whoever wants to see where an error came from looks into the log."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return record.getMessage()
+        return one_line(record.getMessage())
 
 
 @contextlib.contextmanager

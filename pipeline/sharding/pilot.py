@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import store
 from pipeline.config import RunSettings
 from pipeline.errors import SettingsError
 from pipeline.flow.inputs import Inputs
@@ -58,10 +59,11 @@ def _pilot(settings: RunSettings, rows: Sequence[PlanRow], settings_hash: str) -
             f"pilot={settings.pilot}: none of the {len(rows)} inputs can be read; plan=true says why"
         )
     # As an earlier pilot saw them, before any was answered: its sample is taken again.
-    units = shards.read_units(Path(settings.output), settings_hash)
+    output = store.folder(settings.output)
+    units = shards.read_units(output, settings_hash)
     if {unit.name for unit in units} != set(members):
         units = [_unit(name, each) for name, each in members.items()]
-        shards.write_units(Path(settings.output), settings_hash, units)
+        shards.write_units(output, settings_hash, units)
     chosen = sample.choose(units, settings.pilot)
     files = [(Path(os.fsdecode(row.path)), row.source) for each in chosen for row in members[each.unit.name]]
     return Pilot(chosen, len(units), sum(unit.predicted for unit in units), sorted(files, key=lambda f: f[1]))
@@ -120,7 +122,7 @@ def _spent(
 
     Seconds are those of GPUs, or of the engine where it holds none.
     """
-    output, names = Path(settings.output), {each.unit.name for each in chosen}
+    output, names = store.folder(settings.output), {each.unit.name for each in chosen}
     seconds, cost = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     asked = read.requests(output)
     values = (asked[name].to_pylist() for name in ("source", "task", "gpu_seconds", "engine_seconds", "cost"))

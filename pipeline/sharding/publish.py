@@ -20,6 +20,7 @@ from pipeline.records import Document, DocumentRow, Failure, Summary
 from pipeline.sharding import shards
 from pipeline.sharding.progress import attempts
 from pipeline.tables.run_record import Attempt
+from pipeline.texts import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def explain(output: Path, shard: int) -> str:
     job = f" of job {last.job} on {last.node}" if last.job else ""
     if last.state == "running":
         return f": the last attempt{job} ended without writing a final state (killed or out of memory)"
-    return f": the last attempt{job} is {last.state}" + (f" ({last.error})" if last.error else "")
+    return f": the last attempt{job} is {last.state}" + (f" ({one_line(last.error)})" if last.error else "")
 
 
 def _documents(
