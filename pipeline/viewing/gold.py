@@ -32,8 +32,8 @@ def holds(answer: str, gold: str) -> bool:
         return _plain(answer).strip() == _plain(gold).strip()
     if gold.strip().casefold() in _YES_NO:
         return said[:1] == wanted
-    if _NUMBER.fullmatch(gold.strip()):
-        values = _values(gold.strip())
+    # What looks like a number and cannot be read as one, such as section 1.234.5, is compared as text.
+    if _NUMBER.fullmatch(gold.strip()) and (values := _values(gold.strip())):
         return any(values & _values(number) for number in _NUMBER.findall(_plain(answer)))
     if f" {' '.join(wanted)} " in f" {' '.join(said)} ":
         return True
