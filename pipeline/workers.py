@@ -25,7 +25,8 @@ from typing import Generic, ParamSpec, TypeVar
 
 import pebble.pool.base_pool
 import pebble.pool.process
-from pebble import CONSTS, ProcessExpired, ProcessFuture, ProcessPool
+from pebble import CONSTS, ProcessFuture, ProcessPool
+from pebble import ProcessExpired as ProcessExpired
 
 from pipeline.errors import WorkersLost
 

@@ -115,7 +115,8 @@ class Identity:
         """Identify the answer to a question about a page, a document or a folder."""
         # A folder's labels name its files; those of a document follow from its bytes.
         labels = [page.label for page in subject.pages] if subject.scope == "folder" else []
-        place = (subject.document_id, subject.page or "", *labels)
+        # Without bytes a file is known by its name: else all that cannot be read would share one row's error.
+        place = (subject.document_id or subject.source, subject.page or "", *labels)
         return fingerprint(self.asked_with, *place, question.text)
 
     def identified(self, request: Request) -> Request:
@@ -125,7 +126,7 @@ class Identity:
             for page in request.pages
             for part in (page.document.document_id, page.number, page.width_px, page.height_px, page.label)
         )
-        attempt = (request.attempt, request.fault or "")
+        attempt: tuple[object, ...] = (request.attempt, request.fault or "")
         # Two groups of parts that say the same have the same words, but each has a reply of its own.
         if request.kind == "merge" and request.position:
             attempt = (*attempt, request.position)

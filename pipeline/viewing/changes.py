@@ -123,7 +123,7 @@ def _both(compared: Compared) -> Finished:
 
 def _difference(compared: Compared, both: Finished) -> Difference:
     """Return what the page shows of the changes, in the order of its rows."""
-    rows = {tuple(row[name] for name in _KEY): row for row in compared.rows}
+    rows: dict[_Key, Row] = {tuple(row[name] for name in _KEY): row for row in compared.rows}
     found = [rows[key] for key in _keys(both)]
     return Difference(
         title=f"{report.name(compared.old.output)} → {report.name(compared.new.output)}",

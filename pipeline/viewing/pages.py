@@ -248,6 +248,11 @@ class _Drawing:
             arguments = [str(page.image), str(self.folder / file), self.settings.report.quality]
             begun.append((page, file, encoders.schedule(picture.save_webp, arguments, _ENCODE_S)))
         for page, file, task in begun:
-            task.result()
+            try:
+                task.result()
+            except (workers.ProcessExpired, OSError) as error:  # a time limit among them
+                why = f"could not be made a picture ({type(error).__name__})"
+                self.drawn.failures[page.document.document_id, page.number] = why
+                continue
             made = Picture(file, page.width_px, page.height_px, page.points_per_px)
             self.drawn.pictures[page.document.document_id, page.number] = made

@@ -268,3 +268,20 @@ def test_parts_that_say_the_same_in_two_groups_are_merged_group_by_group(
     requests = pd.read_parquet(Path(settings.output) / "requests")
     assert requests["request_id"].is_unique
     assert len(requests) == 7
+
+
+@pytest.mark.parametrize("scope", ["document", "page", "folder"])
+def test_the_rows_of_files_that_cannot_be_read_say_each_why(
+    compose: Callable[..., RunSettings], three: Path, monkeypatch: pytest.MonkeyPatch, scope: str
+) -> None:
+    for name in ("one/x.pdf", "two/y.pdf"):
+        (three / name).parent.mkdir()
+        (three / name).symlink_to(three / "nowhere")
+    scripted.install(monkeypatch, lambda request: scripted.says(GOOD))
+    task = ["task=qa", "task.question=What?", f"task.scope={scope}"]
+    settings = compose(f"input={three}", "engine=vllm", *task)
+    execute(settings)
+    failed = answers(settings).query("status == 'error'")
+    assert len(failed) == failed["answer_id"].nunique() == 2
+    for source, error in failed["error"].items():
+        assert str(error).startswith(f"{source}")
