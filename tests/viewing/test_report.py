@@ -23,8 +23,8 @@ from pipeline.config import RunSettings
 from pipeline.errors import OutputError, SettingsError
 from pipeline.records import Json
 from pipeline.run import execute
-from pipeline.viewing import script
 from pipeline.viewing import pages as page_images
+from pipeline.viewing import script
 from pipeline.viewing.report import write
 
 EVIL = "<script>alert('Which lighthouse?')</script>"
