@@ -40,7 +40,8 @@ class Shape:
         """Return what `params.json` says of it."""
         return {
             "dim": self.dim, "n_layers": self.n_layers, "head_dim": self.head_dim,
-            "hidden_dim": self.hidden_dim, "n_heads": self.n_heads, "n_kv_heads": self.n_kv_heads, "rope_theta": self.rope_theta,
+            "hidden_dim": self.hidden_dim, "n_heads": self.n_heads, "n_kv_heads": self.n_kv_heads,
+            "rope_theta": self.rope_theta,
             "norm_eps": 1e-5, "vocab_size": self.vocab_size, "tied_embeddings": True, "max_seq_len": 131072,
             "max_position_embeddings": 131072,
             "vision_encoder": {
