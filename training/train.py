@@ -3,7 +3,7 @@
 python training/train.py OUT --minutes 9 --of 27 [--before 9 --resume OUT/weights.safetensors]
 
 Of `--of` minutes in all, `--before` have been used by earlier calls: they set the lessons and the step size.
-OUT gets `log.jsonl`, a line a measurement, and `weights.safetensors` (bf16), every two minutes and at the end.
+OUT gets `log.jsonl` (a line a measurement) and `weights.safetensors`, every two minutes and at the end.
 """
 
 from __future__ import annotations
