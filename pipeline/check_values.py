@@ -66,7 +66,7 @@ def check_run(settings: RunSettings) -> None:
 
 
 def _check_numbers(settings: object, above: str = "") -> None:
-    """Raise SettingsError for a number that is none, or below nought: no setting means anything by it.
+    """Raise SettingsError for a number that is none, or below zero: no setting means anything by it.
 
     Compared with, `nan` is neither above nor below: nothing would be marked for review, and no time run out.
     """

@@ -94,6 +94,7 @@ def ignore_signals() -> None:
 def speak_utf8() -> None:
     """Begin again in Python's UTF-8 mode under a locale in which names and questions are read wrongly."""
     if sys.getfilesystemencoding() != "utf-8":
+        # Python settles its encoding when it starts: only a new start can change it.
         os.execve(sys.executable, sys.orig_argv, {**os.environ, "PYTHONUTF8": "1"})
     if isinstance(sys.stdout, io.TextIOWrapper):  # names may hold bytes that are no text
         sys.stdout.reconfigure(errors="backslashreplace")

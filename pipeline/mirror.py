@@ -110,6 +110,7 @@ class Mirror:
         """Write an object unless there is one; return what is there then."""
         with contextlib.suppress(objects.Lacking):
             objects.put(self._place(path), text.encode(), unless="")
+        # A storage that does not know conditions has written nothing.
         if (found := self.read(path)) is None:
             objects.put(self._place(path), text.encode())
         return found[0] if found else text
@@ -126,6 +127,7 @@ class Mirror:
     def _bring(self, found: Found, name: str) -> str:
         """Bring an object here as it is by now; return its tag, empty where it is gone."""
         target, place = self.root / name, Place(self.place.bucket, found.key)
+        # A key may be any text: none may lead out of the folder.
         if ".." in target.parts or target.is_dir():
             return found.tag
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -183,6 +185,7 @@ def opened(location: str) -> Iterator[Path]:
         try:
             _open[root].send_all(root / "logs")
         except PipelineError as error:
+            # The tables are there: a run does not fail for its logs.
             log.warning("the logs are not sent: %s", error)
         finally:
             del _open[root]

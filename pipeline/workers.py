@@ -119,6 +119,7 @@ class Pool:
     def _open(self) -> ProcessPool:
         try:
             forked = _Context()
+            # Loaded once, in the server that workers are forked from: each would have to load it anew.
             forked.set_forkserver_preload(["pipeline.workers", "pipeline.reading.draw"])
             # A signal to the process group is for the run to handle: its workers go on until it stops them.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)

@@ -33,6 +33,7 @@ def confidence(completion: Completion, spans: Sequence[Span]) -> float | None:
         for start, end, probability in zip(starts, ends, completion.token_probabilities, strict=False)
         if any(_writes(start, end, span) for span in spans)
     ]
+    # A probability that is no number says nothing: the token counts as a guess.
     return min((_score(p) or 0.0 for p in written), default=None)
 
 
@@ -98,6 +99,7 @@ def _inner(match: re.Match[str]) -> Span:
 
 def _decoded(key: str) -> str:
     try:
+        # A key may be written with escapes: "\u0061" is the key "a".
         return str(json.loads(key))
     except ValueError:
         return key

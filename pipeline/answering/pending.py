@@ -87,6 +87,7 @@ class Pending:
     def note_pages(self, request: Request, completion: Completion) -> None:
         """Note the pages that a request showed."""
         self.pages_read += len(request.pages)
+        # Without any page left the failure is that of the completion: it would be noted twice.
         if request.pages:
             self.failures += [_without(page.failure) for page in request.left_out if page.failure]
         # What a truly blank page shows is known too: nothing.

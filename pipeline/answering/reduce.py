@@ -60,6 +60,7 @@ class Reducer:
         completion says can raise.
         """
         pending = self._pending.setdefault(request.cell.answer_id, Pending())
+        # Before anything is decided: what a bad reply cost is part of what the answer cost.
         pending.spent.add(completion)
         fault = self.fault(request, completion)
         if fault == "schema_invalid" and request.siblings > 1 and not self._checks_parts:
@@ -108,6 +109,7 @@ class Reducer:
         if attempt > self._repair_attempts:
             return None
         text, tokens = self._write_again(request, fault)
+        # The engine would refuse it as too long; the fault that is known says more.
         if tokens > self._room_tokens:
             return None
         known_as = fingerprint(request.request_id, "again", attempt)

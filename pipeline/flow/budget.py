@@ -47,6 +47,7 @@ class Budget:
         if self.settings.gpu_hours is None and self.settings.money is None:
             yield from windows
             return
+        # One iterator for both: what is left is counted from where the loop stops.
         found = iter(windows)
         for window in found:
             seconds = sum(map(self._predicted, window))

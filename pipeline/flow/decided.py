@@ -54,6 +54,7 @@ def decide(settings: RunSettings) -> Decided:
     # Before identity, which reads the same file and cannot say what is wrong with it.
     fitted = _calibration(settings.engine.calibration, engine)
     log.info("engine=%s: %s", engine, reason)
+    # Tables are made of stored replies when no server runs any more: what they served is remembered.
     told = layout.Layout(store.folder(settings.output), settings.shard).served()
     served = choose.served(engine, settings.engine, Served(*told) if told else None)
     return Decided(

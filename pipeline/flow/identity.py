@@ -154,6 +154,7 @@ def of(
         name: given for name, given in settings.engine.vllm.args.items() if name not in _PLACING_ARGUMENTS
     }
     values["engine.calibration"] = _contents(settings.engine.calibration)
+    # Settings of an engine that does not answer change no reply.
     others = [f"engine.{name}." for name in ("embedded", "vllm", "server") if name != engine]
     of_this_engine = {k: v for k, v in values.items() if not k.startswith(tuple(others))}
     asked_with = fingerprint(_fingerprint(of_this_engine, Effect.ASKS), DRAWING, choose.REPLIES[engine])
@@ -184,6 +185,7 @@ def weights_identity(path: str | None) -> str:
     folder = Path(path) if path else None
     if folder is None or not folder.is_dir():
         return path or ""
+    # Mistral's format has params.json, that of Hugging Face config.json.
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("params.json"), *folder.glob("config.json")])
     return fingerprint(*(part for file in files for part in (file.name, file.stat().st_size, _sample(file))))
 

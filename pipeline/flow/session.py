@@ -65,6 +65,7 @@ class Session:
     def room_tokens(self) -> int:
         """Return the prompt tokens that a window may have: the engine and the scratch folder hold several."""
         windows_held = 2 + self.exchange.engine.windows_ahead  # one more is drawn while one is answered
+        # Page images are handed over uncompressed, three bytes a pixel; a token stands for a square of them.
         token_bytes = 3 * self.settings.model.image_patch_px**2
         return min(self.exchange.room_tokens(), self.rasterizer.room_bytes() // (windows_held * token_bytes))
 
@@ -77,6 +78,7 @@ class Session:
     def checkpoint(self, window: Window) -> None:
         """Journal what is finished when a window is, and note how far the run is."""
         self.exchange.progress.add_window(window)
+        # First: it charges the requests, and the budget counts by what was charged.
         self.tables.sink.commit()
         self.budget.answered(window)
         self.record("running")
@@ -153,6 +155,7 @@ def opened(settings: RunSettings, find: Callable[[], Inputs], gate: Gate | None 
     with ExitStack() as stack:
         open_parts = parts.opened(stack, settings, decided, account, meter, gate, inputs.count)
         agenda = parts.agenda(settings, decided, open_parts, inputs.documents)
+        # The session that it records in is made below, before any work begins.
         exchange = parts.exchange(
             settings, decided, open_parts, speed, meter, lambda: session.record("running")
         )

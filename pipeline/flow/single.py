@@ -48,6 +48,7 @@ def ask(settings: RunSettings, question: str) -> str:
             served=served,
         )
         with choose.build(name, settings.engine, context) as engine:
+            # A merge is a request without images, as is a question without a document.
             engine.put([_request(question, counter.merge(question))], 0)
             ((_, said),) = engine.take()
     if said.failure is not None:

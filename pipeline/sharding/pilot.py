@@ -39,8 +39,10 @@ def make(settings: RunSettings, answer: Callable[[Callable[[], Inputs]], object]
     in the tables: the run over all inputs does not ask it again.
     """
     with plan.opened(settings) as run:
+        # As if nothing were stored: a pilot that goes on must see the inputs as the first one did.
         rows = list(plan.predict(run, lambda request: False).rows.values())
         pilot = _pilot(settings, rows, run.account.settings_hash)
+    # All names: a question about an input outside of the sample is not one that matches nothing.
     names = [row.source for row in rows]
     answer(lambda: Inputs(source.listed(pilot.inputs, settings.source), names, len(pilot.inputs)))
     with plan.opened(settings) as run:

@@ -54,7 +54,9 @@ class Journal:
         if len(small) < most:
             return
         names = sorted({file.stem for part in small for file in part.glob("*.parquet")})
+        # Marked as rolled: else the next time all of it would be read and written again.
         self.write({name: concatenate(map(read, files(name, small))) for name in names}, rolled=True)
+        # Only now: until the large part is on the disk the small ones hold the rows.
         drop(small)
 
     def sweep(self) -> None:

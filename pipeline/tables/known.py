@@ -45,6 +45,7 @@ class Known:
         self._of_shards: set[Key] = set()
         self.journal_rows = 0
         """Answers that are in the journal and not published yet."""
+        # Listed once: the same parts decide what is known of answers, documents and replies.
         parts = layout.parts()
         for file in layout.files("answers", parts):
             ids = self._read_answers(file)
@@ -89,6 +90,7 @@ class Known:
             return Said(None)
         if not self._is_final(key):
             return None
+        # Read when first asked for: in most tasks no question waits for another.
         if self._said is None:
             self._said = self._read_said(questions)
         return Said(self._said.get(key))
@@ -230,10 +232,12 @@ class Replies:
         place = self._places.get(request.request_id)
         if place is None:
             return None
+        # One row at a time: as Python's objects the tokens of all replies would not fit into memory.
         (row,) = self._tables[place[0]].slice(place[1], 1).to_pylist()
         return rows.to_completion(row)
 
     def _index(self, file: Path, is_final: Callable[[str], bool]) -> None:
+        # Ids first: of most files no reply is wanted any more, and their texts need not be read.
         ids = journal.read(file, ["answer_id"])["answer_id"]
         wanted = [not is_final(answer_id) for chunk in ids.chunks for answer_id in chunk.to_pylist()]
         if not any(wanted):

@@ -116,6 +116,7 @@ class Layout:
 
     def check_types(self, field_kinds: Mapping[str, str]) -> None:
         """Refuse an output in which a field of the same name has another type, in whatever shard or task."""
+        # Before any work: else types that differ would show when all shards are published, at the very end.
         wanted = columns.schema("answers", field_kinds)
         folders = sorted((self.output / "_journal").glob("*-of-*"))
         journaled = [file for each in folders for file in journal.files("answers", journal.parts(each))]
@@ -164,6 +165,7 @@ class Layout:
 
     def remember_served(self, model: str, version: str) -> None:
         """Keep what servers say they serve: tables are published when they may be gone."""
+        # Only where it differs: shards that start together would replace it one after the other.
         if self.served() != (model, version):
             told = json.dumps({"model": model, "version": version}, ensure_ascii=False) + "\n"
             with disk_errors(self.output):

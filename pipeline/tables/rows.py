@@ -79,6 +79,7 @@ def of_answer(answer: Answer, stamp: Stamp, field_kinds: Mapping[str, str]) -> R
         "evidence_found": answer.evidence_found,
         "evidence_quote": answer.evidence_quote,
         "evidence_boxes": [box._asdict() for box in answer.evidence_boxes],
+        # Of a file that cannot be opened it is not known, which is not zero.
         "pages_total": subject.pages_total or None,
         "pages_read": answer.pages_read,
         "requests": answer.requests,
@@ -150,6 +151,7 @@ REFUSED = {"answers": refused, "requests": refused_reply, "documents": refused_d
 def to_completion(row: Mapping[str, object]) -> Completion:
     """Return what an engine said, from its row of `requests`."""
     boxes = tuple(Box(**box) for box in row.get("boxes") or ())  # type: ignore[attr-defined]
+    # Outputs of before costs were noted have nulls.
     known = [row[name] for name in Charge._fields]
     given = {name: row[name] for name in _COMPLETION}
     return Completion(

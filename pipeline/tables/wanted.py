@@ -36,6 +36,7 @@ def packed(identity: str) -> Key:
         key = bytes.fromhex(identity)
     except ValueError:
         return identity
+    # Capitals and spaces would be lost: such an id stays a text.
     return key if key.hex() == identity else identity
 
 

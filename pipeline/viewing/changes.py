@@ -41,6 +41,7 @@ class Compared:
 def compare(old: Finished, new: Finished) -> Compared:
     """Compare answers to the same question about the same source (and page), under the same task."""
     before, after = _rows(old), _rows(new)
+    # In the order of the new run; what has vanished comes last.
     keys = dict.fromkeys([*after, *before])
     return Compared(old, new, [_change(before.get(key), after.get(key)) for key in keys])
 

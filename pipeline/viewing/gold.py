@@ -30,6 +30,7 @@ def holds(answer: str, gold: str) -> bool:
     said, wanted = _words(answer), _words(gold)
     if not wanted:
         return _plain(answer).strip() == _plain(gold).strip()
+    # "no" stands somewhere in nearly every English text.
     if gold.strip().casefold() in _YES_NO:
         return said[:1] == wanted
     # What looks like a number and cannot be read as one, such as section 1.234.5, is compared as text.

@@ -169,6 +169,7 @@ def _draw(
     listed = ((paths[name], name) for name in numbers if name in paths)
     documents: dict[bool, list[Document]] = {True: [], False: []}
     for document in source.listed(listed, of_run, settings.raster.scratch):
+        # Another file under that name would be shown beside an answer that is not about it.
         if document.document_id == ids[document.source]:
             documents[document.kind in images.KINDS].append(document)
     for are_images, some in documents.items():
