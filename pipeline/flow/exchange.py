@@ -142,11 +142,14 @@ class Exchange:
         cell = request.cell
         holds = self.follow_ups.holds(cell)
         if holds is None:
-            leader = str(self.follow_ups.leader_id(cell))
-            self._held.setdefault(leader, []).append(_Held(request, chunk, number))
+            self._hold(_Held(request, chunk, number))
         elif not holds:
             self._decline(request)
         return bool(holds)
+
+    def _hold(self, held: _Held) -> None:
+        leader = str(self.follow_ups.leader_id(held.request.cell))
+        self._held.setdefault(leader, []).append(held)
 
     def _decline(self, request: Request) -> None:
         """Note that a question is not asked."""
@@ -164,7 +167,10 @@ class Exchange:
         if not self.follow_ups.note(answer):
             return
         for held in self._held.pop(answer.cell.answer_id, []):
-            if not self.follow_ups.holds(held.request.cell):
+            holds = self.follow_ups.holds(held.request.cell)
+            if holds is None:  # another question with the same words waits for another answer
+                self._hold(held)
+            elif not holds:
                 self._decline(held.request)
             elif held.window_number is None:
                 self._postponed.append(held.undrawn())
