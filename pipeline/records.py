@@ -381,7 +381,7 @@ class Summary:
     reused: int = 0
     """Answers that were there before this run, and still are what these settings give."""
     earlier: int = 0
-    """Answers that were there before this run, whatever they were about."""
+    """Answers of the same task that were there before this run, whatever they were about."""
     answered: int = 0
     derived: int = 0
     """Of the answered: made of stored replies alone."""

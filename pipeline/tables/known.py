@@ -33,9 +33,11 @@ class _Failed(NamedTuple):
 class Known:
     """Which answers are there, made by which settings; learnt from the Parquet files alone."""
 
-    def __init__(self, layout: Layout, settings_hash: str) -> None:
+    def __init__(self, layout: Layout, settings_hash: str, task: str) -> None:
         """Read the files, oldest first; answers of another `settings_hash` have to be derived again."""
-        self._settings_hash = settings_hash
+        self._settings_hash, self._task = settings_hash, task
+        self.earlier = 0
+        """Answers of this task that were there before this run."""
         self._settings_of: dict[Key, str] = {}
         self._failures: dict[Key, _Failed] = {}
         self._not_asked: set[Key] = set()
@@ -54,8 +56,6 @@ class Known:
                 self._of_shards.update(ids)
         for file in layout.files("documents", parts):
             self._read_documents(file)
-        self.earlier = len(self._settings_of)
-        """Answers that were there before this run."""
         self._layout = layout
         self.replies = Replies(
             layout.files("requests", parts), lambda answer_id: self._is_final(packed(answer_id))
@@ -182,14 +182,18 @@ class Known:
         return _Failed(failure, answer.pages_read, self._settings_hash)
 
     def _read_answers(self, file: Path) -> list[Key]:
-        names = ["answer_id", "status", "error_code", "error", "pages_read", "settings_hash"]
+        names = ["answer_id", "status", "error_code", "error", "pages_read", "settings_hash", "task"]
         table = journal.read(file, names)
         keys = [packed(answer_id) for batch in table["answer_id"].chunks for answer_id in batch.to_pylist()]
         hashes = table["settings_hash"].dictionary_encode()  # one string for all rows of a run, not one each
         is_ok = pc.fill_null(pc.equal(table["status"], "ok"), False)
+        # An output may hold several tasks: answers of others are not expected to fit what this one asks.
+        is_own = pc.equal(table["task"], self._task).to_pylist()
         others = iter(table.filter(pc.invert(is_ok)).to_pylist())
         # Row by row: of a killed run that answered anew, an older row of the same answer is still there.
-        for key, settings_hash, ok in zip(keys, _shared(hashes), is_ok.to_pylist(), strict=True):
+        found = zip(keys, _shared(hashes), is_ok.to_pylist(), is_own, strict=True)
+        for key, settings_hash, ok, own in found:
+            self.earlier += bool(ok and own and key not in self._settings_of)
             self._forget(key)
             if ok:
                 self._settings_of[key] = settings_hash

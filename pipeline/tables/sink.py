@@ -72,7 +72,7 @@ def opened(
             layout.sweep()
             layout.check_count()
             layout.check_types(field_kinds)
-            known, wanted = Known(layout, stamp.settings_hash), Wanted(stamp.task)
+            known, wanted = Known(layout, stamp.settings_hash, stamp.task), Wanted(stamp.task)
         sink = Sink(layout, settings, stamp, dict(field_kinds), held, written, known, wanted, charge, gate)
         yield Tables(layout, known, wanted, sink)
     finally:

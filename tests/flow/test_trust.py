@@ -228,6 +228,9 @@ def test_the_summary_says_what_was_kept_and_what_left(
     third = execute(compose(*given, "task.question=Another?"))
     assert (third.answered, third.reused) == (3, 0)
     assert "none of the" in describe(third, settings.output)
+    other = execute(compose(f"input={three}", "engine=vllm", "task=describe"))
+    assert (other.cells, other.earlier) == (3, 0)
+    assert "none of the" not in describe(other, settings.output)  # those are of another task
 
 
 def test_replies_may_come_in_any_order(
