@@ -277,3 +277,20 @@ def test_names_with_line_breaks_stay_on_their_line(
     shown.append(capfd.readouterr().err)
     for text in shown:
         assert "two\\nlines" in text and "\x1b" not in text
+
+
+@pytest.mark.parametrize(("scope", "name"), [("document", "03.pdf"), ("folder", "sub/last.pdf")])
+def test_what_is_missing_is_said_of_the_shard_that_was_to_answer_it(
+    compose_shard: Callable[..., RunSettings], folder: Path, tmp_path: Path, scope: str, name: str
+) -> None:
+    for number in range(6, 12):
+        (folder / f"{number:02}.pdf").unlink()
+    more = ["task=qa", "task.question=Who is the author?", f"task.scope={scope}"]
+    plan(compose_shard(None, *more))
+    planned = pd.read_parquet(tmp_path / "output" / "plan.parquet").set_index("source")["shard"]
+    lacking = int(planned[name])
+    # To tell it from the shard that others would be said of by default.
+    assert lacking != 0
+    for index in {0, 1, 2} - {lacking}:
+        execute(compose_shard(index, *more))
+    assert set(publish(compose_shard(None, *more)).missing) == {lacking}
