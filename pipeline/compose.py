@@ -100,6 +100,7 @@ def with_input(arguments: Sequence[str]) -> list[str]:
         )
     if not found:
         return others
+    # Hydra would read the commas, brackets and = of a path as grammar of its own.
     quoted = found[0].replace("\\", "\\\\").replace("'", "\\'")
     return [f"input='{quoted}'", *others]
 

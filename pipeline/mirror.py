@@ -49,6 +49,7 @@ class Mirror:
             return
         packed = path.with_name(f"_{path.name}{_PACKED}.aside")
         try:
+            # Not compressed: Parquet is compressed already.
             with tarfile.open(packed, "w") as archive:
                 for file in sorted(path.iterdir()):
                     archive.add(file, file.name)
@@ -156,6 +157,7 @@ def _unpack(packed: Path, folder: Path, found: Found) -> None:
     except (tarfile.TarError, OSError) as error:
         raise OutputError(f"{folder}{_PACKED}: cannot be read ({type(error).__name__}); restore it") from None
     packed.unlink()
+    # Parts of several journals are put in order by time: that of the storage, not of their arrival.
     os.utime(folder, (found.changed, found.changed))
 
 

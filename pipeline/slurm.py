@@ -80,6 +80,7 @@ def _submissions(output: Path) -> list[list[str]]:
 
 def _squeue(jobs: str, columns: str) -> list[str] | None:
     """List jobs, a line per task; empty for jobs that Slurm has forgotten, None when it cannot be asked."""
+    # --array: else all waiting tasks of an array are one line.
     command = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={jobs}", f"--format={columns}"]
     try:
         asked = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)

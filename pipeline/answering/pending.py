@@ -109,6 +109,7 @@ class Pending:
         pages = (set(cited) & self.seen) or self.seen
         if not pages:
             return None
+        # The worst page decides: one that cannot be read is enough to be wrong.
         if pages & self.poor:
             return "poor_scan"
         return "text" if pages <= self.covered else "clean_scan"

@@ -63,6 +63,7 @@ def _status(folder: Path, record: RunRecord) -> RunStatus:
         state=state,
         begun=last.begun,
         seconds=_seconds(last) if state == "running" else summary.seconds,
+        # Runs of before `inputs_found` was counted have only those that they met.
         inputs=max(summary.inputs_found, summary.inputs),
         inputs_done=summary.inputs_done,
         pages=summary.pages,

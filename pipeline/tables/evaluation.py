@@ -83,6 +83,7 @@ def answers(files: Sequence[Path], boxes: bool = False) -> Iterator[AnswerRow]:
     for file in files:
         try:
             opened = pq.ParquetFile(file)
+            # Outputs of earlier versions lack columns: these are read as nulls.
             there = [name for name in names if name in opened.schema_arrow.names]
             for batch in opened.iter_batches(_BATCH, columns=there):
                 lists = dict(zip(there, (column.to_pylist() for column in batch.columns), strict=True))
