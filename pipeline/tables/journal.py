@@ -101,7 +101,7 @@ def damage_named(file: Path, remedy: str = _REMEDY) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError) as error:
         # What the system refuses has a number, and remedies of its own; damage that pyarrow meets has none.
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, FileNotFoundError) or (isinstance(error, OSError) and error.errno is not None):
             raise
         reason = str(error).splitlines()[0]
         raise OutputError(f"{file}: cannot be read ({reason}); {remedy}") from error
