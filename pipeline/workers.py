@@ -16,7 +16,7 @@ import time
 import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import context, popen_forkserver
 from multiprocessing.process import BaseProcess
@@ -202,10 +202,11 @@ class Task(Generic[T]):
     ) -> None:
         self._owner = pool
         self._call = function, args, timeout
+        self._future: Future[bytes]
         self._pool, self._future = pool._begin(*self._call)
 
     def result(self) -> T:
-        """Return what the call returned, or raise what it raised.
+        """Return what the call returned, or raise what it raised, once.
 
         Raises TimeoutError when it took longer than its time, ProcessExpired when its worker died, or the
         whole pool each time, and WorkersLost when no worker lives long enough to make any call.
@@ -216,11 +217,21 @@ class Task(Generic[T]):
                 wait([self._future], _LOOK_S)
             if self._future.done() and not isinstance(self._future.exception(), BrokenProcessPool):
                 self._owner._lives = _LIVES
-                returned: T = pickle.loads(self._future.result())
-                return returned
+                return self._returned()
             self._pool, self._future = self._owner._begin(*self._call)
         self._owner.check()
         raise ProcessExpired("takes the whole pool of workers with it", 1)
+
+    def _returned(self) -> T:
+        try:
+            returned: T = pickle.loads(self._future.result())
+            return returned
+        except BaseException:
+            # The trace of an error refers to frames that refer to this task. Did it keep the error, then all
+            # of a run would be in a circle, and stay in memory after it.
+            self._future = Future()
+            self._future.cancel()
+            raise
 
 
 def cores() -> int:

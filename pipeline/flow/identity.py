@@ -23,7 +23,7 @@ from pipeline.texts import fingerprint
 
 DERIVATION = 2
 """Raised when the code makes other answers of the same replies: they are then made again, without asking."""
-DRAWING = 2
+DRAWING = 3
 """Raised when the code draws other pixels of the same page: questions about it are then asked again."""
 
 

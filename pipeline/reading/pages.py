@@ -36,6 +36,12 @@ class Picture(NamedTuple):
     """What the samples belong to, which must live as long."""
 
 
+def layer_in(picture: Picture) -> layer.Layer:
+    """Return the text layer of a page with places from the corner of its picture."""
+    whole = picture.shown[:2] == (0.0, 0.0)
+    return picture.layer if whole else layer.within(picture.layer, picture.shown)
+
+
 def draw(job: Job, changed_ns: int, sheet: Sheet) -> Picture:
     """Return a page as the renderer drew it that shows more. Raises DocumentError where none can."""
     if job.kind == "svg":
@@ -138,9 +144,11 @@ def _scale(sheet: Sheet, width: float, height: float) -> tuple[float, float]:
 
 
 def _looked_at(picture: Picture, sheet: Sheet) -> Picture:
-    """Return a picture with whether it is blank; one with text is not."""
+    """Return a picture with whether it is blank; one with text is not, if that is seen."""
     if picture.layer.text.strip():
-        return picture._replace(blank=False, faint=False)
+        words, samples = layer_in(picture).words, memoryview(picture.samples)
+        if layer.is_seen(words, samples, sheet.width_px, picture.scale):
+            return picture._replace(blank=False, faint=False)
     blank, faint = marks.look(_image(picture, sheet))
     return picture._replace(blank=blank, faint=faint)
 

@@ -52,7 +52,7 @@ def publish(settings: RunSettings) -> Published:
         # Behind a gate nothing is published before all of it can be scored.
         is_gated = settings.evaluate.min_score is not None
         run.publish(complete=not (missing and is_gated))
-        run.account.spent_before = spent_before_plan(run.before, plan.plan_id, run.budget.meter.rate)
+        run.account.spent_before = spent_before_plan(run.recorder.before, plan.plan_id, run.budget.meter.rate)
         _add_up(run.summary, [each for tries in attempts(output, plan).values() for each in tries])
         state = "incomplete" if missing else "complete"
         run.record(state, missing={str(shard): count for shard, count in answers.items()})

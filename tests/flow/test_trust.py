@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,14 @@ import pymupdf
 import pytest
 import scripted
 
+from pipeline.asking.tokens import TokenCounter
 from pipeline.config import RunSettings
 from pipeline.errors import EngineLost, SettingsError
 from pipeline.flow.progress import describe
+from pipeline.flow.session import Session
 from pipeline.records import Request
 from pipeline.run import execute, plan
+from pipeline.workers import Task
 
 GOOD = '{"answer": "fine", "pages": [1], "quote": "Some words on this page."}'
 SCHEMA = (
@@ -288,3 +292,18 @@ def test_the_rows_of_files_that_cannot_be_read_say_each_why(
     assert len(failed) == failed["answer_id"].nunique() == 2
     for source, error in failed["error"].items():
         assert str(error).startswith(f"{source}")
+
+
+def test_a_run_leaves_nothing_in_memory_when_it_ends(
+    compose: Callable[..., RunSettings], three: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted.install(monkeypatch, lambda _: scripted.says(GOOD))
+    (three / "broken.pdf").write_bytes(b"%PDF-1.7 and nothing else")
+    (three / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and nothing else")
+    gc.collect()
+    gc.disable()  # freed at once: Python collects circles late, for it sees nothing of the vocabulary's size
+    try:
+        execute(compose(f"input={three}", "engine=vllm", "task=qa", "task.question=Which?"))
+        assert not [each for each in gc.get_objects() if isinstance(each, Session | TokenCounter | Task)]
+    finally:
+        gc.enable()

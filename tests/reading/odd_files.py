@@ -157,6 +157,17 @@ def hidden_by_expression() -> bytes:
     return pdf(catalog, PAGES, page, stream(text), FONT, group, hidden)
 
 
+def hidden_text() -> bytes:
+    """Return a PDF of one page with white words on white, and one outside of the page."""
+    content = b"1 g BT /F 12 Tf 40 200 Td (All of these words are white) Tj 0 g 900 0 Td (outside) Tj ET"
+    return pdf(CATALOG, PAGES, PAGE, stream(content), FONT)
+
+
+def other_text_given() -> bytes:
+    content = b"/Span<</ActualText(Total 9999)>>BDC BT /F 24 Tf 40 200 Td (Total 1234) Tj ET EMC"
+    return pdf(CATALOG, PAGES, PAGE, stream(content), FONT)
+
+
 def hairlines() -> bytes:
     lines = " ".join(f"20 {y} m 380 {y} l S" for y in range(20, 300, 40))
     return pdf(CATALOG, PAGES, PAGE, stream(f"0.05 w {lines}".encode()), FONT)
