@@ -25,7 +25,8 @@ from typing import Generic, ParamSpec, TypeVar
 
 import pebble.pool.base_pool
 import pebble.pool.process
-from pebble import CONSTS, ProcessExpired, ProcessFuture, ProcessPool
+from pebble import CONSTS, ProcessFuture, ProcessPool
+from pebble import ProcessExpired as ProcessExpired
 
 from pipeline.errors import WorkersLost
 
@@ -118,6 +119,7 @@ class Pool:
     def _open(self) -> ProcessPool:
         try:
             forked = _Context()
+            # Loaded once, in the server that workers are forked from: each would have to load it anew.
             forked.set_forkserver_preload(["pipeline.workers", "pipeline.reading.draw"])
             # A signal to the process group is for the run to handle: its workers go on until it stops them.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)

@@ -10,8 +10,8 @@ import numpy as np
 from pipeline.answering.calibration import Calibration, Curve
 from pipeline.errors import SettingsError
 from pipeline.evaluating import reliability
+from pipeline.evaluating.evaluation import Evaluation
 from pipeline.evaluating.reliability import Reliability
-from pipeline.evaluating.score import Evaluation
 from pipeline.evaluating.statistics import Codes, Floats
 
 _ISOTONIC_FROM = 200
@@ -57,7 +57,9 @@ def judged(found: Evaluation) -> Judged:
     """Return the answers of an evaluation that have a confidence."""
     confidence = np.asarray(found.engine_confidence, float)
     places = np.flatnonzero(~np.isnan(confidence))
-    everything = Judged(confidence, found.right_values, found.codes, tuple(found.groups["page_quality"]))
+    everything = Judged(
+        confidence, found.right_values, found.codes, tuple(found.groups["page_quality"].texts)
+    )
     return everything.chosen(places)
 
 

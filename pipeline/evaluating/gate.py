@@ -11,7 +11,8 @@ from pipeline import store
 from pipeline.config import GateSettings, RunSettings
 from pipeline.errors import OutputError
 from pipeline.evaluating import golden, results
-from pipeline.evaluating.score import Evaluation, Rules, score_files
+from pipeline.evaluating.evaluation import Evaluation, Rules
+from pipeline.evaluating.score import score_files
 from pipeline.evaluating.statistics import Estimate
 from pipeline.tables import evaluation
 from pipeline.tables.columns import Row

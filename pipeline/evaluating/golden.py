@@ -8,8 +8,10 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from pipeline.asking import question_file
 from pipeline.asking.plain import one_line
@@ -27,9 +29,11 @@ _GLOB = re.compile(r"[*?\[]")
 _YES, _NO = ("true", "yes", "y", "1", "x"), ("", "false", "no", "n", "0")
 
 
-@dataclass(frozen=True, slots=True)
-class GoldAnswer:
-    """What is known of one answer."""
+_NOTHING: Mapping[str, Json] = MappingProxyType({})
+
+
+class GoldAnswer(NamedTuple):
+    """What is known of one answer: a tuple, for there are millions."""
 
     answers: tuple[str, ...] = ()
     """Each of them is right."""
@@ -43,7 +47,7 @@ class GoldAnswer:
     judged_by: str = GOLD
     group: str = ""
     """What scores are broken down by."""
-    about: Mapping[str, Json] = field(default_factory=dict)
+    about: Mapping[str, Json] = _NOTHING
     """What metrics of data sets have to know of the question."""
 
 
@@ -231,8 +235,7 @@ class Known:
         # A review says what is right, seldom where it stands.
         if gold is None:
             return said
-        return replace(
-            gold,
+        return gold._replace(
             answers=said.answers,
             unanswerable=said.unanswerable,
             is_wrong=said.is_wrong,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pipeline.errors import SettingsError
 from pipeline.evaluating.metrics import ai2d, anls, chartqa, exact, mathvista, mmmu, relaxed, vqa
 from pipeline.records import Json
 from pipeline.viewing import gold
 
-Metric = Callable[[str, Sequence[str]], float]
+Metric = Callable[[Sequence[str], Sequence[Sequence[str]]], Iterable[float]]
+"""Scores of answers, each by its own gold answers: of many at a time, which there are."""
 About = Mapping[str, Json]
 """What is known of a question besides: its options, the type of its answer."""
 MetricOfItem = Callable[[str, Sequence[str], About], float]
@@ -27,24 +28,32 @@ def contained(prediction: str, golds: Sequence[str]) -> float:
 
 
 def _anls(rule: anls.Rule) -> Metric:
-    return lambda prediction, golds: anls.anls(prediction, golds, rule)
+    return lambda predictions, golds: anls.anls_of_many(predictions, golds, rule)
+
+
+def _each(metric: Callable[[str, Sequence[str]], float]) -> Metric:
+    return lambda predictions, golds: map(metric, predictions, golds)
 
 
 PROFILES: Mapping[str, Mapping[str, Metric]] = {
     "official": {
         "anls": _anls(anls.OFFICIAL),
         "anls_paper": _anls(anls.PAPER),
-        "chartqa": chartqa.chartqa,
-        "vqa_accuracy": vqa.vqa_accuracy,
+        "chartqa": _each(chartqa.chartqa),
+        "vqa_accuracy": _each(vqa.vqa_accuracy),
     },
     "mistral_evals": {
         "anls": _anls(anls.MISTRAL_EVALS),
-        "vqa_match": vqa.vqa_match,
-        "relaxed": relaxed.relaxed,
-        "relaxed_explicit": relaxed.relaxed_explicit,
-        "relaxed_anywhere": relaxed.relaxed_anywhere,
+        "vqa_match": _each(vqa.vqa_match),
+        "relaxed": _each(relaxed.relaxed),
+        "relaxed_explicit": _each(relaxed.relaxed_explicit),
+        "relaxed_anywhere": _each(relaxed.relaxed_anywhere),
     },
-    OWN: {"contained": contained, "exact_match": exact.exact_match, "token_f1": exact.token_f1},
+    OWN: {
+        "contained": _each(contained),
+        "exact_match": _each(exact.exact_match),
+        "token_f1": _each(exact.token_f1),
+    },
 }
 
 

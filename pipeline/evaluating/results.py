@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.evaluating import statistics
+from pipeline.evaluating.evaluation import Counts, Evaluation
 from pipeline.evaluating.metrics.sets import Found
 from pipeline.evaluating.profiles import OWN
 from pipeline.evaluating.reliability import Reliability
-from pipeline.evaluating.score import Evaluation
-from pipeline.evaluating.statistics import Codes, Estimate, Floats
+from pipeline.evaluating.statistics import Estimate, Floats
 from pipeline.tables.columns import Row
 
 _MOST_VALUES = 50
@@ -78,33 +78,25 @@ def _right(found: Evaluation) -> Iterator[Line]:
     profile = found.rules.name[0]
     yield Line(profile, "right", right(found))
     for group, labels in found.groups.items():
-        values = np.asarray(labels)
-        each = np.unique(values)
-        for value in each if 1 < len(each) <= _MOST_VALUES else ():
-            chosen = values == value
+        for value in sorted(labels.numbers) if 1 < len(labels.numbers) <= _MOST_VALUES else ():
+            chosen = labels.codes == labels.numbers[value]
             if estimate := statistics.mean(found.right_values[chosen], found.codes[chosen]):
-                yield Line(profile, "right", estimate, group, str(value))
+                yield Line(profile, "right", estimate, group, value)
 
 
 def _evidence(found: Evaluation) -> Iterator[Line]:
-    sets = (
-        ("evidence_page", found.pages, found.evidence_documents),
-        ("evidence_box", found.boxes, found.box_documents),
-    )
-    for name, items, documents in sets:
-        yield from _precision_and_recall(name, items, np.frombuffer(documents, np.int64))
+    for name, counts in (("evidence_page", found.pages), ("evidence_box", found.boxes)):
+        if len(counts.documents):
+            yield from _precision_and_recall(name, counts)
     for field, counted in sorted(found.fields.items()):
         yield from _of_field("field", field, counted)
     if found.fields:
         yield from _of_field("", "", sum(found.fields.values(), Found()))
 
 
-def _precision_and_recall(name: str, items: Sequence[Found], documents: Codes) -> Iterator[Line]:
-    right, cited, wanted = (
-        np.asarray([getattr(item, side) for item in items], float) for side in ("right", "found", "wanted")
-    )
-    for side, whole in (("precision", cited), ("recall", wanted)):
-        if estimate := statistics.ratio(right, whole, documents) if len(items) else None:
+def _precision_and_recall(name: str, counts: Counts) -> Iterator[Line]:
+    for side, whole in (("precision", counts.found), ("recall", counts.wanted)):
+        if estimate := statistics.ratio(counts.right, whole, counts.documents):
             yield Line(OWN, f"{name}_{side}", estimate)
 
 

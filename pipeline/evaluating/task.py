@@ -13,9 +13,10 @@ from pipeline.answering import calibration
 from pipeline.config import EvaluateSettings, RunSettings
 from pipeline.errors import OutputError, SettingsError
 from pipeline.evaluating import calibrate, golden, reliability, results, statistics
+from pipeline.evaluating.evaluation import Evaluation, Rules
 from pipeline.evaluating.reliability import Reliability
 from pipeline.evaluating.results import Line
-from pipeline.evaluating.score import Evaluation, Rules, score
+from pipeline.evaluating.score import score
 from pipeline.evaluating.statistics import Codes
 from pipeline.tables import evaluation, run_record
 

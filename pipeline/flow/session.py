@@ -84,6 +84,7 @@ class Session:
     def room_tokens(self) -> int:
         """Return the prompt tokens that a window may have: the engine and the scratch folder hold several."""
         windows_held = 2 + self.exchange.engine.windows_ahead  # one more is drawn while one is answered
+        # Page images are handed over uncompressed, three bytes a pixel; a token stands for a square of them.
         token_bytes = 3 * self.settings.model.image_patch_px**2
         return min(self.exchange.room_tokens(), self.rasterizer.room_bytes() // (windows_held * token_bytes))
 
@@ -96,6 +97,7 @@ class Session:
     def checkpoint(self, window: Window) -> None:
         """Journal what is finished when a window is, and note how far the run is."""
         self.exchange.progress.add_window(window)
+        # First: it charges the requests, and the budget counts by what was charged.
         self.tables.sink.commit()
         self.budget.answered(window)
         self.record("running")

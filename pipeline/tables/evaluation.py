@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,12 +38,14 @@ HISTORY = pa.schema(
         ("high", pa.float64()), ("min_score", pa.float64()), ("is_published", pa.bool_()),
     ]
 )  # fmt: skip
-_BATCH = 20_000
+_BATCH = 1_000
+"""Answers that are read and judged at a time."""
+_WRITTEN = 20_000
+"""Rows of a row group."""
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerRow:
-    """What of a row of `answers` is looked at to score it."""
+class AnswerRow(NamedTuple):
+    """What of a row of `answers` is looked at to score it: a tuple, for there are millions."""
 
     answer_id: str
     source: str
@@ -66,7 +67,7 @@ class AnswerRow:
     gold_page: str | None
 
 
-_READ = tuple(field.name for field in fields(AnswerRow))
+_READ = AnswerRow._fields
 
 
 def files(output: Path) -> list[Path]:
@@ -77,18 +78,19 @@ def files(output: Path) -> list[Path]:
     return found
 
 
-def answers(files: Sequence[Path], boxes: bool = False) -> Iterator[AnswerRow]:
-    """Yield the answers of files, read a batch at a time; their boxes only where these are wanted."""
+def answers(files: Sequence[Path], boxes: bool = False) -> Iterator[list[AnswerRow]]:
+    """Yield the answers of files, some at a time; their boxes only where these are wanted."""
     names = [name for name in _READ if boxes or name != "evidence_boxes"]
     for file in files:
         try:
             opened = pq.ParquetFile(file)
+            # Outputs of earlier versions lack columns: these are read as nulls.
             there = [name for name in names if name in opened.schema_arrow.names]
             for batch in opened.iter_batches(_BATCH, columns=there):
                 lists = dict(zip(there, (column.to_pylist() for column in batch.columns), strict=True))
                 nothing = [None] * batch.num_rows
-                for values in zip(*(lists.get(name, nothing) for name in _READ), strict=True):
-                    yield AnswerRow(*values)
+                columns_read = (lists.get(name, nothing) for name in _READ)
+                yield list(map(AnswerRow._make, zip(*columns_read, strict=True)))
         except (OSError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0]
             raise OutputError(f"{file}: cannot be read ({reason}); publish again, or restore it") from error
@@ -103,7 +105,7 @@ def kinds(files: Sequence[Path]) -> dict[str, str]:
     """Return the kind of each input that files of documents list."""
     found: dict[str, str] = {}
     for file in files:
-        table = columns.conform(pq.read_table(file, columns=["source", "kind"]), _KINDS)
+        table = columns.conform(journal.read(file, ["source", "kind"]), _KINDS)
         found.update(zip(table["source"].to_pylist(), table["kind"].to_pylist(), strict=True))
     return found
 
@@ -117,22 +119,20 @@ class Judgements:
     def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema) -> None:
         """Write to an open file with these columns."""
         self._writer, self._schema = writer, schema
-        self._rows: list[Sequence[object]] = []
+        self._tables: list[pa.Table] = []
 
-    def add(self, row: Sequence[object]) -> None:
-        """Add a row: a value for each column, in their order."""
-        self._rows.append(row)
-        if len(self._rows) >= _BATCH:
+    def add(self, values: Iterable[Sequence[object]]) -> None:
+        """Add rows: the values of each column, in their order."""
+        arrays = [pa.array(column, field.type) for column, field in zip(values, self._schema, strict=True)]
+        self._tables.append(pa.Table.from_arrays(arrays, schema=self._schema))
+        if sum(table.num_rows for table in self._tables) >= _WRITTEN:
             self.flush()
 
     def flush(self) -> None:
         """Write what was added."""
-        if not self._rows:
-            return
-        lists = zip(*self._rows, strict=True)
-        arrays = [pa.array(list(c), f.type) for c, f in zip(lists, self._schema, strict=True)]
-        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
-        self._rows = []
+        if self._tables:
+            self._writer.write_table(pa.concat_tables(self._tables))
+        self._tables = []
 
 
 @contextlib.contextmanager

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
+from dataclasses import dataclass
 from decimal import Decimal
 
-_NUMBER = re.compile(r"(?:(?<!\w)[-−])?\d+(?:[.,'\u00a0\u202f ]\d{3})*(?:[.,]\d+)?")
+_NUMBER = re.compile(r"(?=[-−\d])(?:(?<!\w)[-−])?\d+(?:[.,'\u00a0\u202f ]\d{3})*(?:[.,]\d+)?")
+_WORD = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+")
+"""Digits around a point or comma are one number: `5 %` is not in `0.5 %`."""
 _YES_NO = frozenset(
     "yes no true false ja nein oui non sí si no sim não да нет はい いいえ 是 否 예 아니요".split()
 )
@@ -27,32 +31,57 @@ def is_right(answer: str | None, gold: str) -> bool:
 
 def holds(answer: str, gold: str) -> bool:
     """Tell whether an answer says what one gold answer does."""
-    said, wanted = _words(answer), _words(gold)
-    if not wanted:
-        return _plain(answer).strip() == _plain(gold).strip()
-    if gold.strip().casefold() in _YES_NO:
-        return said[:1] == wanted
-    if _NUMBER.fullmatch(gold.strip()):
-        values = _values(gold.strip())
-        return any(values & _values(number) for number in _NUMBER.findall(_plain(answer)))
-    if f" {' '.join(wanted)} " in f" {' '.join(said)} ":
-        return True
+    wanted, said = _wanted(gold), _plain(answer)
+    if not wanted.words:
+        return said.strip() == wanted.plain
+    # "no" stands somewhere in nearly every English text.
+    if wanted.is_yes_or_no:
+        first = _WORD.search(said)
+        return first is not None and wanted.words == [first[0]]
+    if wanted.values:
+        return any(wanted.values & _values(number) for number in _NUMBER.findall(said))
+    if wanted.letters:
+        return wanted.letters in "".join(_WORD.findall(said))
+    if wanted.words[0] not in said:
+        return False  # as most wrong answers are told
+    return f" {' '.join(wanted.words)} " in f" {' '.join(_WORD.findall(said))} "
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A gold answer in the forms that answers are compared with."""
+
+    plain: str
+    words: list[str]
+    is_yes_or_no: bool
+    values: frozenset[Decimal]
+    """What it may mean where it is a number."""
+    letters: str
+    """Of a text that is looked for without regard to where words end; else empty."""
+
+
+@functools.lru_cache(4096)
+def _wanted(gold: str) -> _Wanted:
+    given, plain = gold.strip(), _plain(gold).strip()
+    words = _WORD.findall(plain)
+    # What looks like a number and cannot be read as one, such as section 1.234.5, is compared as text.
+    values = _values(given) if _NUMBER.fullmatch(given) else ()
     # Chinese and Japanese have no spaces between words, and a line's end may split a word with a hyphen.
-    letters = "".join(wanted)
-    return bool(_CJK.search(letters) or len(letters) >= _LONG_LETTERS) and letters in "".join(said)
+    letters = "".join(words)
+    is_looked_for = len(letters) >= _LONG_LETTERS or _CJK.search(letters)
+    return _Wanted(
+        plain, words, given.casefold() in _YES_NO, frozenset(values), letters if is_looked_for else ""
+    )
 
 
 def _plain(text: str) -> str:
     return unicodedata.normalize("NFKC", text).casefold()
 
 
-def _words(text: str) -> list[str]:
-    # Digits around a point or comma are one number: "5 %" is not in "0.5 %".
-    return re.findall(r"\d+(?:[.,]\d+)+|[^\W_]+", _plain(text))
-
-
 def _values(number: str) -> set[Decimal]:
     """Return what a written number may mean: 1.234 is one and a bit, or over a thousand."""
+    if number.isdecimal():
+        return {Decimal(number)}
     sign = -1 if number[0] in "-−" else 1
     digits = re.sub(r"[-−'\u00a0\u202f ]", "", number)
     separators = re.findall(r"[.,]", digits)

@@ -11,7 +11,7 @@ import pymupdf
 import pytest
 
 from pipeline.config import RunSettings
-from pipeline.run import execute
+from pipeline.run import execute, plan
 
 
 def strip_pdf(path: Path, pages: int) -> None:
@@ -34,6 +34,8 @@ def test_long_documents_are_read_whole_and_merged(
     given = settings_for(
         tmp_path / "output", f"input={tmp_path / 'in'}", "task=classify", f"task.questions={questions}"
     )
+    plan(given)
+    planned = pd.read_parquet(tmp_path / "output" / "plan.parquet").set_index("source")
     summary = execute(given)
     answers = pd.read_parquet(tmp_path / "output" / "answers").set_index(["source", "question_id"])
     assert len(answers) == 10
@@ -54,8 +56,14 @@ def test_long_documents_are_read_whole_and_merged(
     merges = requests[requests["kind"] == "merge"]
     assert len(merges) == 6
     assert (merges["pages"].map(len) == 0).all()
-    # Of the questions about the same pages, the first reads them and the second finds them.
     asked = requests[requests["kind"] == "ask"].copy()
+    # The plan said so of each document, before any was drawn.
+    assert asked.groupby("source")["prompt_tokens"].sum().to_dict() == planned["prompt_tokens"].to_dict()
+    assert asked.groupby("source").size().to_dict() == planned["requests"].to_dict()
+    assert merges.groupby("source").size().reindex(planned.index, fill_value=0).to_dict() == (
+        planned["merge_requests"].to_dict()
+    )
+    # Of the questions about the same pages, the first reads them and the second finds them.
     asked["first_page"] = asked["pages"].map(lambda pages: pages[0])
     for (source, _), pair in asked.groupby(["source", "first_page"]):
         cached = sorted(pair["cached_tokens"] / pair["prompt_tokens"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+import numpy as np
+import numpy.typing as npt
 from rapidfuzz.distance import Levenshtein
+from rapidfuzz.process import cpdist
 
 from pipeline.evaluating.metrics.text import collapse, strip_end
 
@@ -42,33 +44,38 @@ PAPER = Rule(threshold=0.5, boundary=False, strips_end=False, length=Length.COMP
 
 def anls(prediction: str, golds: Sequence[str], rule: Rule = OFFICIAL) -> float:
     """Return the similarity to the nearest gold answer, 0 to 1; 0 without gold answers."""
-    distance = min((_distance(prediction, gold, rule) for gold in golds), default=None)
-    if distance is None:
-        return 0.0
-    similarity = 1 - distance
+    return float(anls_of_many([prediction], [golds], rule)[0])
+
+
+def anls_of_many(
+    predictions: Sequence[str], golds: Sequence[Sequence[str]], rule: Rule
+) -> npt.NDArray[np.float64]:
+    """Return the score of each prediction against its own gold answers."""
+    pairs = [(said, known) for said, answers in zip(predictions, golds, strict=True) for known in answers]
+    nearest = np.full(len(predictions), np.inf)
+    if pairs:
+        owners = np.repeat(np.arange(len(predictions)), [len(answers) for answers in golds])
+        np.minimum.at(nearest, owners, _distances(pairs, rule))
     if rule.boundary:
-        return similarity if similarity >= rule.threshold else 0.0
-    return similarity if distance < 1 - rule.threshold else 0.0
+        return np.where(1 - nearest >= rule.threshold, 1 - nearest, 0.0)
+    return np.where(nearest < 1 - rule.threshold, 1 - nearest, 0.0)
 
 
-def _distance(prediction: str, gold: str, rule: Rule) -> float:
-    said, known = _compared(prediction, rule), _compared(gold, rule)
-    length = _longest(prediction, gold, said, known, rule.length)
-    return _edits(said, known) / length if length else 0.0
+def _distances(pairs: Sequence[tuple[str, str]], rule: Rule) -> npt.NDArray[np.float64]:
+    """Return the share of each pair's letters that has to be edited; 0 where both are empty."""
+    compared = _without_end if rule.strips_end else collapse
+    said, known = [compared(one) for one, _ in pairs], [compared(other) for _, other in pairs]
+    given = pairs if rule.length is Length.GIVEN_UPPER else zip(said, known, strict=True)
+    measure = len if rule.length is Length.COMPARED else _length_in_upper_case
+    lengths = np.asarray([max(measure(one), measure(other)) for one, other in given], float)
+    edits = cpdist(said, known, scorer=Levenshtein.distance)
+    shares: npt.NDArray[np.float64] = np.divide(edits, lengths, out=np.zeros(len(pairs)), where=lengths > 0)
+    return shares
 
 
-@functools.lru_cache(16)  # of one answer it is asked for by several rules
-def _edits(said: str, known: str) -> int:
-    return Levenshtein.distance(said, known)
+def _without_end(text: str) -> str:
+    return strip_end(collapse(text))
 
 
-def _compared(text: str, rule: Rule) -> str:
-    return strip_end(collapse(text)) if rule.strips_end else collapse(text)
-
-
-def _longest(prediction: str, gold: str, said: str, known: str, length: Length) -> int:
-    if length is Length.COMPARED:
-        return max(len(said), len(known))
-    if length is Length.COMPARED_UPPER:
-        return max(len(said.upper()), len(known.upper()))
-    return max(len(prediction.upper()), len(gold.upper()))
+def _length_in_upper_case(text: str) -> int:
+    return len(text) if text.isascii() else len(text.upper())

@@ -28,8 +28,8 @@ def chartqa(prediction: str, golds: Sequence[str]) -> float:
 
 
 def _relaxed(prediction: str, gold: str) -> float:
-    said, known = _share(prediction), _share(gold)
-    if said is not None and known:  # a gold answer of 0 is compared as text
+    known = _share(gold)
+    if known and (said := _share(prediction)) is not None:  # a gold answer of 0 is compared as text
         return float(abs(said - known) / abs(known) <= _MOST_RELATIVE_CHANGE)
     return float(prediction.lower() == gold.lower())
 

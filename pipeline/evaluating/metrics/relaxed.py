@@ -12,7 +12,7 @@ _MOST_RELATIVE_CHANGE = 0.05
 _LEAST_GOLD = 1e-10
 _BOLD_MARKS = re.compile(r"([aA]nswer)\**:\**")
 _MARKS = re.compile(r"[*_\[\]()]")
-_ANSWER = "answer:"
+_ANSWER = "answer"
 
 
 def final_answer(reply: str) -> str:
@@ -20,12 +20,14 @@ def final_answer(reply: str) -> str:
 
     Markdown is taken away from it, and with it the brackets of a list and of a negative amount.
     """
+    if _ANSWER not in reply.lower():
+        return ""
     text = _BOLD_MARKS.sub(r"\1:", reply)
     # The place is looked up in lower case, where a few letters are longer: as in the reference.
-    begin = text.lower().rfind(_ANSWER)
+    begin = text.lower().rfind(f"{_ANSWER}:")
     if begin < 0:
         return ""
-    lines = (line.strip() for line in text[begin + len(_ANSWER) :].split("\n"))
+    lines = (line.strip() for line in text[begin + len(_ANSWER) + 1 :].split("\n"))
     return _MARKS.sub("", next(filter(None, lines), ""))
 
 
@@ -67,7 +69,7 @@ def _spellings(number: float) -> tuple[str, str]:
 
 
 def _prepared(text: str) -> str:
-    if any(character.isdigit() for character in text):
+    if any(map(str.isdigit, text)):
         return strip_end(text).replace(",", "").replace("$", "")
     return unquote(text)
 

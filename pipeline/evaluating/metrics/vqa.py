@@ -61,8 +61,10 @@ def vqa_accuracy(prediction: str, golds: Sequence[str], *, always_normalize: boo
         said, known = normalize(said), [normalize(gold) for gold in known]
     matching = [gold == said for gold in known]
     agreeing = sum(matching)
+    if not agreeing:
+        return 0.0
     scores = [min(1.0, (agreeing - is_own) / _ENOUGH) for is_own in matching]
-    return sum(scores) / len(scores) if scores else 0.0
+    return sum(scores) / len(scores)
 
 
 def normalize(text: str) -> str:
