@@ -17,6 +17,7 @@ from pipeline.compose import composed_from
 from pipeline.config import RunSettings
 from pipeline.errors import Interrupted, SettingsError
 from pipeline.records import Json, Summary
+from pipeline.texts import clean_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,8 +161,10 @@ def _as_file(questions: Questions, folder: Path) -> str:
     import pandas as pd
 
     if not isinstance(questions, pd.DataFrame):
+        rows = ({"question": row} if isinstance(row, str) else dict(row) for row in questions)
+        # pandas refuses half of a surrogate pair.
         questions = pd.DataFrame(
-            [{"question": row} if isinstance(row, str) else dict(row) for row in questions]
+            [{n: clean_text(v) if isinstance(v, str) else v for n, v in row.items()} for row in rows]
         )
     # convert_dtypes: a page number beside a gap is a float until then, and a gap is not always None.
     plain = questions.convert_dtypes()

@@ -6,7 +6,7 @@ import math
 import re
 import resource
 import tempfile
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 from pipeline import objects
@@ -36,6 +36,9 @@ def check_run(settings: RunSettings) -> None:
 
     if settings.engine.name not in ENGINES:
         raise SettingsError(f"engine={settings.engine.name}: must be one of {', '.join(ENGINES)}")
+    _check_numbers(settings)
+    if settings.shard.count < 1:
+        raise SettingsError(f"shard.count={settings.shard.count}: must be at least 1")
     if not 0 <= settings.shard.index < settings.shard.count:
         raise SettingsError(f"shard.index={settings.shard.index}: must be 0 to {settings.shard.count - 1}")
     if settings.pack.max_images < 1 or settings.task.max_output_tokens < 1:
@@ -60,6 +63,20 @@ def check_run(settings: RunSettings) -> None:
         _check_url("output", settings.output)
     else:
         _check_writable(Path(settings.output))
+
+
+def _check_numbers(settings: object, above: str = "") -> None:
+    """Raise SettingsError for a number that is none, or below zero: no setting means anything by it.
+
+    Compared with, `nan` is neither above nor below: nothing would be marked for review, and no time run out.
+    """
+    for field in fields(settings):  # type: ignore[arg-type]  # a dataclass, like all below it
+        value = getattr(settings, field.name)
+        if is_dataclass(value):
+            # On the command line the settings of an engine stand beside each other.
+            _check_numbers(value, above if above == "engine." else f"{field.name}.")
+        elif isinstance(value, int | float) and not value >= 0:
+            raise SettingsError(f"{above}{field.name}={value}: must be 0 or more")
 
 
 def _check_url(name: str, url: str) -> None:

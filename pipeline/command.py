@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from pipeline import store
 from pipeline.errors import Interrupted, PipelineError
+from pipeline.texts import one_line
 
 log = logging.getLogger("pipeline")
 
@@ -25,7 +26,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 def fail(error: Exception) -> NoReturn:
     """Print an error and exit 1: the one place that does."""
-    print(f"error: {store.named(str(error))}", file=sys.stderr)
+    print(f"error: {one_line(store.named(str(error)))}", file=sys.stderr)
     sys.exit(EXIT_FAILED)
 
 
@@ -93,6 +94,7 @@ def ignore_signals() -> None:
 def speak_utf8() -> None:
     """Begin again in Python's UTF-8 mode under a locale in which names and questions are read wrongly."""
     if sys.getfilesystemencoding() != "utf-8":
+        # Python settles its encoding when it starts: only a new start can change it.
         os.execve(sys.executable, sys.orig_argv, {**os.environ, "PYTHONUTF8": "1"})
     if isinstance(sys.stdout, io.TextIOWrapper):  # names may hold bytes that are no text
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -123,7 +125,7 @@ class _WithoutTrace(logging.Formatter):
     """One line for each message: whoever wants to see where an error came from looks into the log."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return record.getMessage()
+        return one_line(record.getMessage())
 
 
 @contextlib.contextmanager

@@ -100,6 +100,7 @@ def with_input(arguments: Sequence[str]) -> list[str]:
         )
     if not found:
         return others
+    # Hydra would read the commas, brackets and = of a path as grammar of its own.
     quoted = found[0].replace("\\", "\\\\").replace("'", "\\'")
     return [f"input='{quoted}'", *others]
 
@@ -201,6 +202,7 @@ def _compose_as(kind: type[_Settings], config: str, overrides: Sequence[str]) ->
 def _explain(error: Exception, overrides: Sequence[str], config: str = "config") -> str:
     """Say in one line which override is wrong and what was probably meant."""
     text = _one_line(error)
+    # Hydra's errors have no fields that say which: their text is all there is.
     if match := re.search(r"Could not find '([\w/]+)/([^']+)'", text):
         group, name = match.groups()
         if group == "hydra/launcher":

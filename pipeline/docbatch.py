@@ -35,6 +35,7 @@ def main() -> None:
     first = arguments[0]
     name, rest = (first, arguments[1:]) if first in COMMANDS else ("run", arguments)
     near = difflib.get_close_matches(first, COMMANDS, n=1, cutoff=0.7)
+    # A path that exists is an input, however much it looks like a command.
     if first not in COMMANDS and near and not Path(first).exists():
         fail(SettingsError(f"{first}: is no command and no path; did you mean docbatch {near[0]}?"))
     sys.argv = [f"docbatch {name}", *rest]

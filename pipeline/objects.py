@@ -155,6 +155,7 @@ def download(
                 add(piece)
                 start += len(piece)
         except _Cut as error:
+            # What made progress counts anew: a bad line may cut a large object many times.
             failures = 1 if start > before else failures + 1
             if failures >= _most_tries():
                 raise StorageError(f"{place}: cannot be read ({error}); {_CHECK_NETWORK}") from None
@@ -275,6 +276,7 @@ _CHECK_NETWORK = "check the network and AWS_ENDPOINT_URL, and run again"
 _CHECK_RIGHTS = "check the credentials and what they are allowed to do"
 
 
+# One for all threads: boto3's clients may be shared, its sessions may not.
 @functools.cache
 def _client() -> Client:
     check_installed()

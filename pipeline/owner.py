@@ -78,6 +78,7 @@ def is_alive(owner: Owner) -> bool | None:
 def _started(pid: int) -> int | None:
     """Return the start of a process in clock ticks (proc(5), field 22); None when it has ended."""
     try:
+        # The name before it, in brackets, may hold spaces and brackets itself.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
@@ -92,7 +93,9 @@ def private_folder(kind: str, parent: Path | None = None) -> Path:
     """Make a folder that only this user can enter; those of its kind that dead processes left are deleted."""
     parent = parent or Path(tempfile.gettempdir())
     for other in parent.glob(f"docbatch-{kind}-*"):
+        # Of another version, or just being made: it is left alone.
         with contextlib.suppress(OSError, ValueError, TypeError):
+            # Anyone can make a name in the temporary folder, and let it lead to files of ours.
             of_us = not other.is_symlink() and other.stat().st_uid == os.geteuid()
             if of_us and is_alive(Owner(**json.loads((other / _FILE).read_text()))) is False:
                 shutil.rmtree(other)

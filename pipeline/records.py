@@ -381,7 +381,7 @@ class Summary:
     reused: int = 0
     """Answers that were there before this run, and still are what these settings give."""
     earlier: int = 0
-    """Answers that were there before this run, whatever they were about."""
+    """Answers of the same task that were there before this run, whatever they were about."""
     answered: int = 0
     derived: int = 0
     """Of the answered: made of stored replies alone."""
@@ -407,4 +407,5 @@ class Summary:
 
 def joined_id(documents: Iterable[Document]) -> str:
     """Identify a folder by the bytes of its documents, in order."""
-    return hashlib.sha256("".join(d.document_id for d in documents).encode()).hexdigest()
+    known_as = (d.document_id or d.source for d in documents)  # by name where the bytes cannot be read
+    return hashlib.sha256("".join(known_as).encode("utf-8", "surrogateescape")).hexdigest()

@@ -47,6 +47,7 @@ def execute(settings: RunSettings, find: Callable[[], Inputs] | None = None) -> 
         try:
             run.record("running")
             for chunks in run.passes():
+                # Before drawing: no page is drawn for a window that may not be asked.
                 affordable = run.budget.within(windows(chunks, run.room_tokens))
                 rendered = run.rasterizer.render(affordable)
                 for window in run.exchange.answered(rendered):

@@ -12,6 +12,7 @@ Queue = dict[tuple[str, str], str]
 """(job, index in its array or N/A) → state."""
 
 _TIMEOUT_S = 30
+# PENDING and REQUEUED too: no process of the job is running, though it will run again.
 _ENDED = {"PENDING", "COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL",
           "DEADLINE", "OUT_OF_MEMORY", "REVOKED", "REQUEUED", "SPECIAL_EXIT", "REQUEUE_HOLD"}  # fmt: skip
 _UNFINISHED = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "CONFIGURING", "RUNNING", "COMPLETING"}
@@ -79,11 +80,13 @@ def _submissions(output: Path) -> list[list[str]]:
 
 def _squeue(jobs: str, columns: str) -> list[str] | None:
     """List jobs, a line per task; empty for jobs that Slurm has forgotten, None when it cannot be asked."""
+    # --array: else all waiting tasks of an array are one line.
     command = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={jobs}", f"--format={columns}"]
     try:
         asked = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     if asked.returncode:
+        # What squeue says of a job some minutes after its end.
         return [] if "Invalid job id" in asked.stderr else None
     return asked.stdout.splitlines()

@@ -24,6 +24,7 @@ from pipeline.command import errors_end_in_a_line
 from pipeline.errors import OutputError, SettingsError
 from pipeline.sharding.progress import DONE, FAILED, RUNNING, WAITING, Status, status
 from pipeline.sharding.running import RunStatus, runs
+from pipeline.texts import one_line
 
 _MOST_LINES = 40
 
@@ -71,7 +72,7 @@ def _lines(run: RunStatus) -> Iterator[str]:
     begun = f"{dt.datetime.fromisoformat(run.begun).astimezone():%Y-%m-%d %H:%M:%S}"
     named = " ".join(filter(None, [run.task, run.shard]))
     yield f"run        {run.state}: {named}, begun {begun}, {_time(run.seconds)}"
-    yield from (f"           {each}" for each in (run.where, run.reason) if each)
+    yield from (f"           {each}" for each in map(one_line, (run.where, run.reason)) if each)
     share = f" ({run.inputs_done / run.inputs:.0%})" if run.inputs else ""
     yield f"documents  {run.inputs_done} of {run.inputs}{share}"
     rate = f", {run.pages / run.seconds:.1f}/s" if run.seconds else ""
@@ -108,7 +109,7 @@ def describe(found: Status) -> str:
         tries = f", attempt {shard.attempts}" if shard.attempts > 1 else ""
         lines.append(
             f"  shard {shard.shard:<5}{shard.state:9}{shard.pages_done} of {shard.pages} pages"
-            f"{tries}{shard.where}{': ' + shard.reason if shard.reason else ''}"
+            f"{tries}{shard.where}{': ' + one_line(shard.reason) if shard.reason else ''}"
         )
     if len(shown) > _MOST_LINES:
         lines.append(f"  and {len(shown) - _MOST_LINES} more; json=true shows all")

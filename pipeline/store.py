@@ -112,6 +112,7 @@ def write_text(target: Path, text: str, by: str = "") -> None:
     written = aside(target.with_name(f"{target.name}.{by or os.getpid()}"))
     with writing(written) as file:
         file.write(text.encode("utf-8", "backslashreplace"))  # names may hold bytes that are no text
+    # The new name is not forced to the disk: after a loss of power the older text will do.
     disk.rename(written, target)
     _send(target)
 
@@ -123,6 +124,7 @@ def write_first(target: Path, text: str, by: str) -> None:
     written = aside(target.with_name(f"{target.name}.{by}"))
     with writing(written) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
+    # A rename would replace what the first has written; a link fails where the name is taken.
     with contextlib.suppress(FileExistsError):
         disk.link(written, target)
     disk.unlink(written)

@@ -40,6 +40,12 @@ def without_folders(text: str) -> str:
     return _ABSOLUTE_PATH.sub("", _QUOTED_PATH.sub(r"\1\2\1", text))
 
 
+def one_line(text: str) -> str:
+    """Return a text fit for a terminal or a list: line breaks, and whatever else does not print, escaped."""
+    # File names may hold any byte: a line break would make two messages of one, ESC would move the cursor.
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def clean_text(text: str) -> str:
     """Replace halves of surrogate pairs, which neither UTF-8 nor Parquet can hold, by U+FFFD."""
     # Through UTF-16, so that two halves which belong together become their character.

@@ -16,7 +16,7 @@ import time
 import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import context, popen_forkserver
 from multiprocessing.process import BaseProcess
@@ -25,7 +25,8 @@ from typing import Generic, ParamSpec, TypeVar
 
 import pebble.pool.base_pool
 import pebble.pool.process
-from pebble import CONSTS, ProcessExpired, ProcessFuture, ProcessPool
+from pebble import CONSTS, ProcessFuture, ProcessPool
+from pebble import ProcessExpired as ProcessExpired
 
 from pipeline.errors import WorkersLost
 
@@ -118,6 +119,7 @@ class Pool:
     def _open(self) -> ProcessPool:
         try:
             forked = _Context()
+            # Loaded once, in the server that workers are forked from: each would have to load it anew.
             forked.set_forkserver_preload(["pipeline.workers", "pipeline.reading.draw"])
             # A signal to the process group is for the run to handle: its workers go on until it stops them.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -200,10 +202,11 @@ class Task(Generic[T]):
     ) -> None:
         self._owner = pool
         self._call = function, args, timeout
+        self._future: Future[bytes]
         self._pool, self._future = pool._begin(*self._call)
 
     def result(self) -> T:
-        """Return what the call returned, or raise what it raised.
+        """Return what the call returned, or raise what it raised, once.
 
         Raises TimeoutError when it took longer than its time, ProcessExpired when its worker died, or the
         whole pool each time, and WorkersLost when no worker lives long enough to make any call.
@@ -214,11 +217,21 @@ class Task(Generic[T]):
                 wait([self._future], _LOOK_S)
             if self._future.done() and not isinstance(self._future.exception(), BrokenProcessPool):
                 self._owner._lives = _LIVES
-                returned: T = pickle.loads(self._future.result())
-                return returned
+                return self._returned()
             self._pool, self._future = self._owner._begin(*self._call)
         self._owner.check()
         raise ProcessExpired("takes the whole pool of workers with it", 1)
+
+    def _returned(self) -> T:
+        try:
+            returned: T = pickle.loads(self._future.result())
+            return returned
+        except BaseException:
+            # The trace of an error refers to frames that refer to this task. Did it keep the error, then all
+            # of a run would be in a circle, and stay in memory after it.
+            self._future = Future()
+            self._future.cancel()
+            raise
 
 
 def cores() -> int:

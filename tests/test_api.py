@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,7 @@ import pydantic
 import pytest
 
 import pipeline
+from pipeline.api import _as_file
 from pipeline.errors import OutputError, SettingsError
 
 FEW = {"raster.workers": 1, "engine.workers": 1}
@@ -108,6 +110,7 @@ SCRIPT = """
 import hydra
 from omegaconf import DictConfig
 import pipeline
+from pipeline.api import _as_file
 
 @hydra.main(version_base="1.2", config_path=None)
 def app(config: DictConfig) -> None:
@@ -144,3 +147,8 @@ def test_the_notebook_runs_from_the_first_cell_to_the_last(tmp_path: Path) -> No
     tables = [output for cell in ended.cells for output in cell.get("outputs", ()) if "data" in output]
     assert len(tables) >= 8
     assert "r6-user-password.pdf" in str(tables[1])
+
+
+def test_questions_with_half_a_character_are_asked_without_it(tmp_path: Path) -> None:
+    file = _as_file([{"question": "What\ud800?", "page": 1}], tmp_path)
+    assert json.loads(Path(file).read_text(encoding="utf-8")) == {"question": "What\ufffd?", "page": 1}

@@ -10,6 +10,7 @@ from conftest import quoted
 
 from pipeline.compose import CONF
 from pipeline.config import RunSettings
+from pipeline.errors import SettingsError
 
 GROUPS = sorted(f"{file.parent.name}={file.stem}" for file in CONF.glob("*/*.yaml"))
 
@@ -63,3 +64,17 @@ def test_a_task_of_ones_own_is_one_yaml_file(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "1 error" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "engine.review_below=nan", "raster.page_timeout_s=nan", "raster.workers=-1", "engine.outage_s=-1",
+        "sink.journal_seconds=nan", "shard.count=0", "budget.gpu_hours=nan", "pack.window_tokens=-5",
+    ],
+)  # fmt: skip
+def test_a_number_that_means_nothing_is_refused_by_its_name(
+    compose: Callable[..., RunSettings], given: str
+) -> None:
+    with pytest.raises(SettingsError, match=rf"^{given}.*: must be "):
+        compose("input=.", given)

@@ -13,6 +13,7 @@ from pipeline.errors import SettingsError
 from pipeline.records import Json
 
 _VERSION = 1
+# Room for the fingerprints of two million answers: a larger file is something else.
 _MOST_BYTES = 1 << 26
 
 
@@ -53,6 +54,7 @@ class Calibration:
         """Return the share of right answers among those as sure as this on pages of this quality."""
         if confidence is None or not math.isfinite(confidence):
             return None
+        # A quality of which the golden set had too few answers is judged by the curve of all.
         return min(max(self.by_quality.get(quality or "", self.everything).at(confidence), 0.0), 1.0)
 
     def to_json(self) -> str:
@@ -94,6 +96,7 @@ def _curve(values: dict[str, Json]) -> Curve:
     if not (isinstance(x, list) and isinstance(y, list) and isinstance(answers, int)):
         raise ValueError("a curve lacks its points")
     curve = Curve(tuple(map(_share, x)), tuple(map(_share, y)), answers)
+    # Two points at one confidence would divide by zero in `at`.
     ascends = all(a < b for a, b in zip(curve.confidence, curve.confidence[1:], strict=False))
     if not curve.confidence or len(curve.confidence) != len(curve.right) or not ascends:
         raise ValueError("the points of a curve do not ascend")

@@ -24,7 +24,7 @@ _TOKEN = re.compile(
     | (?P<sign>  (?<![LDN%]) [HEMP] (?=\$?[.]?D)                      # -3, +3
                | M W? (?=\$?[.]?D)
                | (?<![LDN%]) [HE] W (?=\$?{_NUMBER}W?[%$])  # - 3 %
-               | \( W? (?=\$?W?{_AMOUNT}W?%?W?\)) )                   # (1,234.50): below nought, in accounts
+               | \( W? (?=\$?W?{_AMOUNT}W?%?W?\)) )                   # (1,234.50): negative, in accounts
     | (?P<loose> [HEM] W (?=\$?[.]?D) )
     | (?P<symbol> [%$=P] )
     """,
@@ -62,9 +62,11 @@ class Tokens:
         if wanted.is_cut:
             ends_so = self.texts[last].startswith(wanted.texts[-1])
             return ends_so and self.texts[first:last] == wanted.texts[:-1]
+        # Comparing one token first spares a slice at nearly every place.
         return self.texts[first] == wanted.texts[0] and self.texts[first : last + 1] == wanted.texts
 
 
+# The same page is searched for each question about it, and the stretches of its ends many times.
 @functools.lru_cache(maxsize=64)
 def tokens(text: str) -> Tokens:
     """Bring a text to canonical form.
@@ -93,12 +95,15 @@ def _plain(match: re.Match[str], text: str) -> str:
     piece = "".join(
         c for c, sort in zip(text[match.start() : match.end()], written, strict=True) if sort not in "XHsWB"
     )
+    # Most text is, and NFKC changes nothing in it.
     if piece.isascii():
         return piece.lower()
+    # Twice: folding the case of a letter may give a sequence that NFKC composes anew.
     plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", piece).casefold())
     if kind == "number":
         return "".join(_figure(c) for c in plain)
     if kind == "figure":
+        # 10² is not 102.
         power = match.start() > 0 and text[match.start() - 1].isdecimal() and plain.isdecimal()
         return "^" * power + plain.replace("\u2044", "/").strip("(). ")
     return plain
@@ -119,6 +124,7 @@ def _is_joined(found: list[re.Match[str]], match: re.Match[str], sorts: str, tex
     if last.lastgroup == "sign" or kind in ("range", "after"):
         return True
     if last.lastgroup == "range":
+        # 10-15 is one thing; of 10 - 15 each number can be quoted alone.
         return "W" not in last.group()
     if last.group() == "$":
         return before  # a sign before the currency: -$5

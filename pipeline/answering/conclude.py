@@ -59,8 +59,10 @@ class Conclusion:
     def part(self, request: Request, completion: Completion) -> Part:
         """Return how sure the reply about a part of the document is."""
         reply = self.reader.read(completion.text, ordinals(request.cell.subject.pages))
+        # Candidates of the embedded engine have no form: its own score is all there is.
         if isinstance(reply, Problem):
             return Part(ordinals(request.pages), completion.confidence, False)
+        # A merge shows no pages itself: it stands for those that it cites.
         pages = ordinals(request.pages) or frozenset(reply.pages)
         return Part(pages, self._confidence(completion), reply.answer is not None)
 
@@ -97,10 +99,12 @@ class Conclusion:
         return uncited or unquoted or reply.names_other_pages
 
     def _confidence(self, completion: Completion) -> float | None:
+        # Plain text has no marks of a form: all of it is the answer.
         if self.reader.form is None:
             return confidence(completion, spans(completion.text, None))
         path = ["answer"] if self.reader.evidence else []
         named = [self.reader.answer_field] if self.reader.answer_field else []
+        # A field that the reply leaves out has no tokens: all fields then stand for it.
         found = spans(completion.text, [*path, *named]) or spans(completion.text, path)
         return confidence(completion, found)
 
@@ -122,6 +126,7 @@ def _begin(cell: Cell, completion: Completion | None, pending: Pending) -> Answe
 
 
 def _failed(answer: Answer, failure: Failure) -> Answer:
+    # A message may quote a reply or a file name, whatever bytes these hold.
     failure = replace(failure, message=clean_text(failure.message))
     return replace(answer, status="error", failure=failure, needs_review=True)
 

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
+from pipeline.answering.parse import unfenced
 from pipeline.records import Completion
 
 Span = tuple[int, int]
@@ -32,6 +33,7 @@ def confidence(completion: Completion, spans: Sequence[Span]) -> float | None:
         for start, end, probability in zip(starts, ends, completion.token_probabilities, strict=False)
         if any(_writes(start, end, span) for span in spans)
     ]
+    # A probability that is no number says nothing: the token counts as a guess.
     return min((_score(p) or 0.0 for p in written), default=None)
 
 
@@ -65,7 +67,10 @@ def _scalars(text: str) -> Iterator[tuple[list[str | None], Span | None]]:
     keys: list[str | None] = []
     lists: list[bool] = []
     is_key, last, began = False, ",", 0
-    for match in _PIECE.finditer(text, max(text.find("{"), 0)):
+    # Only what is within a fence: its own mark would pass for a scalar.
+    body = unfenced(text)
+    begin = text.find(body)
+    for match in _PIECE.finditer(text, begin, begin + len(body)):
         piece = match.group()
         if piece in "{[":
             keys.append(None)
@@ -94,6 +99,7 @@ def _inner(match: re.Match[str]) -> Span:
 
 def _decoded(key: str) -> str:
     try:
+        # A key may be written with escapes: "\u0061" is the key "a".
         return str(json.loads(key))
     except ValueError:
         return key

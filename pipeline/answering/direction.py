@@ -53,6 +53,7 @@ def _by_line(text: str, turn: Callable[[str, str, range], Order]) -> Iterator[in
         places = range(start, start + len(body))
         yield from turn(body, sorts, places) if "R" in sorts else places
         start += len(line)
+        # The break of the line stays at its end, so that positions of the next lines still fit.
         yield from range(start - len(line) + len(body), start)
 
 

@@ -15,6 +15,7 @@ from pipeline.records import Box, Page
 # A shorter quote, "5" say, stands on nearly every page and proves nothing.
 _LEAST_CHARS = 3
 _LEAST_CHARS_UNSPACED = 2
+# A quote that stands on every page would fill the table with boxes that nobody looks at.
 _MOST_BOXES = 500
 
 
@@ -84,6 +85,7 @@ def _on_page(wanted: Tokens, page: Page) -> tuple[Box, ...] | None:
     positions = find(wanted, layout.text)
     if positions is not None:
         return layout.boxes(positions)
+    # The text may hold what the list of words does not: found, but without a place.
     return () if find(wanted, page.text) is not None else None
 
 

@@ -101,6 +101,7 @@ def _key(value: Json) -> Hashable:
         return ("list", *map(_key, value))
     if isinstance(value, dict):
         return frozenset((name, _key(item)) for name, item in value.items())
+    # To Python True equals 1.
     return isinstance(value, bool), value
 
 

@@ -13,6 +13,7 @@ from pipeline.texts import clean_text
 
 LONGEST_REPLY_CHARS = 1_000_000
 DEEPEST_NESTING = 64
+# More than the largest float64 has (309): those are refused by their value, with a better message.
 _MOST_DIGITS = 400
 EXACT_UP_TO = 2**53
 
@@ -55,6 +56,7 @@ def parse(text: str) -> Parsed | Problem:
 def unfenced(text: str) -> str:
     """Return a reply without the white space, byte order mark or Markdown fence around the whole of it."""
     body = text.strip("\ufeff \t\r\n")
+    # Six: a reply of one fence alone would be taken for its own end.
     if len(body) >= 6 and body.startswith("```") and body.endswith("```"):
         opening, _, rest = body.partition("\n")
         if opening.removeprefix("```").strip().lower() in ("", "json"):

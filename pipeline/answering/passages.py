@@ -11,6 +11,7 @@ from pipeline.answering.direction import GAP, has_right_to_left, orders
 Positions = Sequence[int]
 """The characters of a text in which a quote was found."""
 
+# What running heads and feet have at most: with more, a quote could leave out words of the page.
 _RUNNING_CHARS = 300
 _RUNNING_LINES = 6
 
@@ -27,6 +28,7 @@ def find_across(quote: Tokens, before: str, after: str) -> tuple[Positions, Posi
     """
     if not quote.texts:
         return None
+    # White space and hyphens make a passage of a page longer than its quote.
     room = 3 * (quote.ends[-1] - quote.starts[0]) + _RUNNING_CHARS
     # Most pairs of stretches cannot hold the quote; seeing that from their ends spares joining them.
     tails = [cut for cut in _tails(before, room) if _may_begin(quote, before[slice(*cut)])]
@@ -36,6 +38,7 @@ def find_across(quote: Tokens, before: str, after: str) -> tuple[Positions, Posi
         for found in _all(quote, f"{before[start:end]}\n{after[begin:stop]}"):
             first = [start + position for position in found if position < middle]
             rest = [begin + position - middle - 1 for position in found if position > middle]
+            # What one page holds whole does not run over its end.
             if first and rest:
                 return first, rest
     return None

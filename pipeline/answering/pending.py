@@ -87,6 +87,7 @@ class Pending:
     def note_pages(self, request: Request, completion: Completion) -> None:
         """Note the pages that a request showed."""
         self.pages_read += len(request.pages)
+        # Without any page left the failure is that of the completion: it would be noted twice.
         if request.pages:
             self.failures += [_without(page.failure) for page in request.left_out if page.failure]
         # What a truly blank page shows is known too: nothing.
@@ -108,6 +109,7 @@ class Pending:
         pages = (set(cited) & self.seen) or self.seen
         if not pages:
             return None
+        # The worst page decides: one that cannot be read is enough to be wrong.
         if pages & self.poor:
             return "poor_scan"
         return "text" if pages <= self.covered else "clean_scan"

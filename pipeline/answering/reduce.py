@@ -60,6 +60,7 @@ class Reducer:
         completion says can raise.
         """
         pending = self._pending.setdefault(request.cell.answer_id, Pending())
+        # Before anything is decided: what a bad reply cost is part of what the answer cost.
         pending.spent.add(completion)
         fault = self.fault(request, completion)
         if fault == "schema_invalid" and request.siblings > 1 and not self._checks_parts:
@@ -85,7 +86,8 @@ class Reducer:
             return None
         # Parts that failed leave the others to be merged; the row then is an error that keeps the answer.
         useful = pending.take()
-        if len(useful) > 1:
+        # Candidates are no answer: even those of one part alone become one by a merge.
+        if len(useful) > 1 or (useful and not self._checks_parts and request.kind == "ask"):
             return self._merges(request.cell, [clean_text(reply.text) for reply in useful])
         return self._conclude(request.cell, useful[0] if useful else None, pending)
 
@@ -107,6 +109,7 @@ class Reducer:
         if attempt > self._repair_attempts:
             return None
         text, tokens = self._write_again(request, fault)
+        # The engine would refuse it as too long; the fault that is known says more.
         if tokens > self._room_tokens:
             return None
         known_as = fingerprint(request.request_id, "again", attempt)

@@ -12,6 +12,7 @@ from pipeline.records import Json
 from pipeline.texts import clean_text
 
 MOST_PAGES = 30
+# A part that names every page of a document would have all their texts kept.
 _MOST_MENTIONED = 60
 
 
@@ -95,6 +96,7 @@ def _pages(given: Json, pages: Set[int]) -> tuple[tuple[int, ...], bool]:
 
 
 def _whole(item: Json) -> int | None:
+    # JSON has one kind of number: 3.0 is page 3.
     if isinstance(item, float) and item.is_integer():
         return int(item)
     return item if isinstance(item, int) and not isinstance(item, bool) else None

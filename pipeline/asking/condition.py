@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.asking.plain import one_line
@@ -31,15 +32,21 @@ def parse(text: str) -> Condition | None:
 
 def check(questions: Sequence[Question]) -> None:
     """Raise ValueError when a condition names no question, or waits for itself."""
-    leaders: dict[str, set[str]] = {}
+    leaders: dict[str, set[str]] = defaultdict(set)
+    same_words: dict[str, set[str]] = defaultdict(set)
     for question in questions:
-        waits_for = {question.when.question_id} if question.when else set()
-        leaders[question.question_id] = leaders.get(question.question_id, set()) | waits_for
+        leaders[question.question_id] |= {question.when.question_id} if question.when else set()
+        same_words[question.text].add(question.question_id)
     for question_id, named in leaders.items():
         if missing := sorted(named - set(leaders)):
             raise ValueError(
                 f"question_id {question_id[:60]}: `when` names {missing[0][:60]}, which is no question_id"
             )
+    # Questions with the same words have one answer: what one of them waits for, all of them may wait for.
+    for alike in same_words.values():
+        waits_for = set().union(*(leaders[each] for each in alike))
+        leaders.update({each: leaders[each] | waits_for for each in alike})
+    for question_id, named in leaders.items():
         if question_id in _behind(named, leaders):
             raise ValueError(
                 f"question_id {question_id[:60]}: `when` waits for its own answer; name an earlier question"

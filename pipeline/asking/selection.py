@@ -42,7 +42,10 @@ class Selection:
     @property
     def leaders(self) -> frozenset[str]:
         """Ids of the questions whose answers decide whether others are asked."""
-        return frozenset(each.when.question_id for each in self._questions if each.when)
+        waited = {each.when.question_id for each in self._questions if each.when}
+        # The same words under another id have the same answer, which may come under that id alone.
+        texts = {each.text for each in self._questions if each.question_id in waited}
+        return frozenset(each.question_id for each in self._questions if each.text in texts)
 
     def _add(self, index: int, pattern: str) -> None:
         if not pattern:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,8 @@ class TokenCounter:
     def __init__(self, settings: ModelSettings, system_prompt: str) -> None:
         self._patch_px = settings.image_patch_px
         self._tokenizer = load_tokenizer(settings)
-        self._encode = self._tokenizer.instruct_tokenizer.tokenizer.encode
+        self.text = _counter(self._tokenizer.instruct_tokenizer.tokenizer.encode)
         self._system = system_prompt
-        # The same labels and questions are counted for document after document.
-        self.text = functools.lru_cache(maxsize=4096)(self._count_text)
         probe = [("Page 1 of 1", Image.new("RGB", (self._patch_px, self._patch_px)))]
         pieces = self.text("Page 1 of 1") + self.image(self._patch_px, self._patch_px) + self.text("?")
         self.overhead = len(self.encode(probe, "?")) - pieces
@@ -71,8 +69,17 @@ class TokenCounter:
         request: ChatCompletionRequest[Any] = ChatCompletionRequest(messages=messages)
         return list(self._tokenizer.encode_chat_completion(request).tokens)
 
-    def _count_text(self, text: str) -> int:
-        return len(self._encode(text, bos=False, eos=False))
+
+def _counter(encode: Callable[..., Sequence[int]]) -> Callable[[str], int]:
+    """Return a function that counts the tokens of a text."""
+
+    # The same labels and questions are counted for document after document. No method of the counter: that
+    # would refer to itself, and keep its vocabulary in memory after the run.
+    @functools.lru_cache(maxsize=4096)
+    def count(text: str) -> int:
+        return len(encode(text, bos=False, eos=False))
+
+    return count
 
 
 class TokensOfFiles(ImageEncoder):

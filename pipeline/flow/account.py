@@ -54,6 +54,7 @@ class Account:
         """Take over what the runs have spent that this one continues: of its plan, or unfinished."""
         if before is None:
             return
+        # What is complete was paid for: the next run has a budget of its own.
         goes_on = before.plan_id == plan_id if plan_id else before.attempt.state != "complete"
         if goes_on:
             self.spent_before = spent(before, rate)
@@ -77,6 +78,7 @@ class Account:
         self.summary.seconds = time.monotonic() - self._begun
         # Attempts at another plan say nothing about this one.
         is_same_plan = before is not None and plan_id is not None and before.plan_id == plan_id
+        # A run that ended has nothing under way; one that was killed leaves what it had reserved, as spent.
         reserved = self.reserved if state == "running" else FREE
         return RunRecord(
             attempt=Attempt(

@@ -47,9 +47,11 @@ class Agenda:
     def chunks(self, outlines: Iterable[Outline]) -> Iterator[Chunk]:
         """Yield what is to be rendered, with the requests still to be made about it."""
         for members, subjects in pack.subjects(outlines, self.settings.task.scope):
+            # Finished cells are looked at too: publishing keeps the rows of those that are noted as wanted.
             asked = [(subject, self._cells(subject)) for subject in subjects]
             new = [(subject, [cell for cell in cells if self._is_new(cell)]) for subject, cells in asked]
             has_questions = any(cells for _, cells in asked)
+            # A document that no question is about is not drawn for the sake of its page counts.
             incomplete = has_questions and any(self._lacks_row(outline.document) for outline in members)
             self._begin_rows(members, looked_at=incomplete)
             if self.settings.task.scope == "folder":
@@ -71,6 +73,7 @@ class Agenda:
         if row.failure:
             return None if self.settings.retry_errors else Outline(document, failure=row.failure)
         total = row.pages or 0
+        # Without sizes: such an outline is never packed, it only gives the ids of answers.
         pages = tuple(Page(document, number, total, 0, 0, number) for number in range(1, total + 1))
         outline = Outline(document, pages)
         subjects = [s for _, found in pack.subjects([outline], self.settings.task.scope) for s in found]

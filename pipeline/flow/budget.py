@@ -47,6 +47,7 @@ class Budget:
         if self.settings.gpu_hours is None and self.settings.money is None:
             yield from windows
             return
+        # One iterator for both: what is left is counted from where the loop stops.
         found = iter(windows)
         for window in found:
             seconds = sum(map(self._predicted, window))
@@ -102,7 +103,8 @@ class Budget:
     def _charge(self, predicted_s: float) -> Charge:
         """Return what predicted seconds will cost, by what those before them really took."""
         factor = 1.0
-        if self._answered_s:
+        # A first window without anything to ask, all of blank pages, says nothing: all would seem to be free.
+        if self._answered_s and self.meter.charged_s:
             factor = self.meter.charged_s / self._answered_s
         return self.meter.rate.charge(predicted_s * factor)
 

@@ -51,7 +51,10 @@ def decide(settings: RunSettings) -> Decided:
     template = prompt.system_prompt_template(settings.model)
     model = largest.model_for(settings, asked, envelope, template)
     engine, reason = choose.choose(settings.engine, model)
+    # Before identity, which reads the same file and cannot say what is wrong with it.
+    fitted = _calibration(settings.engine.calibration, engine)
     log.info("engine=%s: %s", engine, reason)
+    # Tables are made of stored replies when no server runs any more: what they served is remembered.
     told = layout.Layout(store.folder(settings.output), settings.shard).served()
     served = choose.served(engine, settings.engine, Served(*told) if told else None)
     return Decided(
@@ -63,7 +66,7 @@ def decide(settings: RunSettings) -> Decided:
         model=model,
         system_prompt_template=template,
         identity=identity.of(settings, engine, envelope, template, served),
-        calibration=_calibration(settings.engine.calibration, engine),
+        calibration=fitted,
         served=served,
     )
 

@@ -142,15 +142,19 @@ class Exchange:
         cell = request.cell
         holds = self.follow_ups.holds(cell)
         if holds is None:
-            leader = str(self.follow_ups.leader_id(cell))
-            self._held.setdefault(leader, []).append(_Held(request, chunk, number))
+            self._hold(_Held(request, chunk, number))
         elif not holds:
             self._decline(request)
         return bool(holds)
 
+    def _hold(self, held: _Held) -> None:
+        leader = str(self.follow_ups.leader_id(held.request.cell))
+        self._held.setdefault(leader, []).append(held)
+
     def _decline(self, request: Request) -> None:
         """Note that a question is not asked."""
         self._count_pages(request)
+        # A long document has a request for each run of its pages, and one row.
         if request.cell.answer_id not in self._declined:
             self._declined.add(request.cell.answer_id)
             self._add_answer(Answer(request.cell, "not_asked"))
@@ -163,7 +167,10 @@ class Exchange:
         if not self.follow_ups.note(answer):
             return
         for held in self._held.pop(answer.cell.answer_id, []):
-            if not self.follow_ups.holds(held.request.cell):
+            holds = self.follow_ups.holds(held.request.cell)
+            if holds is None:  # another question with the same words waits for another answer
+                self._hold(held)
+            elif not holds:
                 self._decline(held.request)
             elif held.window_number is None:
                 self._postponed.append(held.undrawn())
@@ -213,6 +220,7 @@ class Exchange:
         stored = self.tables.known.replies.get(request)
         if stored is None or self._is_to_be_retried(request, stored):
             return [request]
+        # What a stored reply gives rise to may be stored as well: then no engine is needed at all.
         following = map(self.identity.identified, self._reduce(request, stored))
         return [more for each in following for more in self._unless_stored(each)]
 
@@ -223,6 +231,7 @@ class Exchange:
 
     def _keep(self, request: Request, completion: Completion) -> list[Request]:
         """Keep an engine's reply; return the requests that it gives rise to."""
+        # Before anything is made of it: whatever that comes to, the reply is not lost.
         self.tables.sink.add_request(request, completion, self.speed.weigh(request, completion))
         self.progress.add_completion(completion)
         # Packing relies on exact counts. A difference means another tokenizer or image size than configured.

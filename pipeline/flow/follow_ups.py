@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.flow.identity import Identity
-from pipeline.records import Answer, Cell, Question
+from pipeline.records import Answer, Cell, Condition, Question
 from pipeline.tables.known import Known
 
 
@@ -24,20 +24,32 @@ class FollowUps:
     """What this run was answered, by answer_id; None for a failure or a question that was not asked."""
 
     def leader_id(self, cell: Cell) -> str | None:
-        """Return the answer_id that a cell waits for; None where nobody asks that of its document."""
-        leader = self._leader(cell)
-        return leader.answer_id if leader else None
+        """Return the answer_id that a cell waits for; None where it waits for none."""
+        leaders = (self._leader(cell, when) for when in self._conditions(cell) if when)
+        return next((each.answer_id for each in leaders if each and not self._is_known(each)), None)
 
     def holds(self, cell: Cell) -> bool | None:
-        """Tell whether a cell is to be asked; None while the answer that it waits for is still to come."""
+        """Tell whether a cell is to be asked; None while an answer that it waits for is still to come."""
         if cell.question.when is None:
             return True
-        leader = self._leader(cell)
+        found = [self._holds(cell, when) for when in self._conditions(cell)]
+        return True if True in found else None if None in found else False
+
+    def _conditions(self, cell: Cell) -> list[Condition | None]:
+        """Return the conditions of all questions with the words of a cell: one that holds is enough.
+
+        They have one answer: what one of them need not know the other may ask for.
+        """
+        asked = self.questions_of(cell.subject.source)
+        return [each.when for each in asked if each.text == cell.question.text]
+
+    def _holds(self, cell: Cell, when: Condition | None) -> bool | None:
+        if when is None:
+            return True
+        leader = self._leader(cell, when)
         if leader is None:
             return False
-        if not self._is_known(leader):
-            return None
-        return cell.question.when.holds(self._said[leader.answer_id])
+        return when.holds(self._said[leader.answer_id]) if self._is_known(leader) else None
 
     def _is_known(self, leader: Cell) -> bool:
         """Look up what was answered; what was not asked before may be asked now."""
@@ -51,10 +63,9 @@ class FollowUps:
             self._said[leader.answer_id] = known.text
         return leader.answer_id in self._said
 
-    def _leader(self, cell: Cell) -> Cell | None:
-        when = cell.question.when
-        for question in self.questions_of(cell.subject.source) if when else ():
-            if when and question.question_id == when.question_id:
+    def _leader(self, cell: Cell, when: Condition) -> Cell | None:
+        for question in self.questions_of(cell.subject.source):
+            if question.question_id == when.question_id:
                 return Cell(self.identity.answer_id(cell.subject, question), cell.subject, question)
         return None
 

@@ -21,9 +21,9 @@ from pipeline.engines.base import Served
 from pipeline.records import Question, Request, Subject
 from pipeline.texts import fingerprint
 
-DERIVATION = 1
+DERIVATION = 2
 """Raised when the code makes other answers of the same replies: they are then made again, without asking."""
-DRAWING = 2
+DRAWING = 3
 """Raised when the code draws other pixels of the same page: questions about it are then asked again."""
 
 
@@ -115,7 +115,8 @@ class Identity:
         """Identify the answer to a question about a page, a document or a folder."""
         # A folder's labels name its files; those of a document follow from its bytes.
         labels = [page.label for page in subject.pages] if subject.scope == "folder" else []
-        place = (subject.document_id, subject.page or "", *labels)
+        # Without bytes a file is known by its name: else all that cannot be read would share one row's error.
+        place = (subject.document_id or subject.source, subject.page or "", *labels)
         return fingerprint(self.asked_with, *place, question.text)
 
     def identified(self, request: Request) -> Request:
@@ -125,7 +126,10 @@ class Identity:
             for page in request.pages
             for part in (page.document.document_id, page.number, page.width_px, page.height_px, page.label)
         )
-        attempt = (request.attempt, request.fault or "")
+        attempt: tuple[object, ...] = (request.attempt, request.fault or "")
+        # Two groups of parts that say the same have the same words, but each has a reply of its own.
+        if request.kind == "merge" and request.position:
+            attempt = (*attempt, request.position)
         known_as = fingerprint(request.cell.answer_id, request.kind, request.prompt, *attempt, *pages)
         return dataclasses.replace(request, request_id=known_as)
 
@@ -150,6 +154,7 @@ def of(
         name: given for name, given in settings.engine.vllm.args.items() if name not in _PLACING_ARGUMENTS
     }
     values["engine.calibration"] = _contents(settings.engine.calibration)
+    # Settings of an engine that does not answer change no reply.
     others = [f"engine.{name}." for name in ("embedded", "vllm", "server") if name != engine]
     of_this_engine = {k: v for k, v in values.items() if not k.startswith(tuple(others))}
     asked_with = fingerprint(_fingerprint(of_this_engine, Effect.ASKS), DRAWING, choose.REPLIES[engine])
@@ -180,6 +185,7 @@ def weights_identity(path: str | None) -> str:
     folder = Path(path) if path else None
     if folder is None or not folder.is_dir():
         return path or ""
+    # Mistral's format has params.json, that of Hugging Face config.json.
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("params.json"), *folder.glob("config.json")])
     return fingerprint(*(part for file in files for part in (file.name, file.stat().st_size, _sample(file))))
 

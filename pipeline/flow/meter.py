@@ -74,8 +74,10 @@ class Meter:
             return []
         self._take()
         whole = sum(work)
+        # Work that is predicted to take nothing, of failures alone, is charged in equal parts.
         shares = [each / whole for each in work] if whole > 0 else [1 / len(work)] * len(work)
         device_seconds = self._uncharged_s * self.rate.devices
+        # Rounded down: no more is charged than was measured, and the rest comes with the next.
         parts = [math.floor(share * device_seconds / _SECONDS) * _SECONDS for share in shares]
         self._uncharged_s = max(0.0, device_seconds - sum(parts)) / self.rate.devices
         self.charged_s += sum(parts)

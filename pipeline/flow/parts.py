@@ -157,6 +157,7 @@ def _rasterizer(settings: RunSettings, run_id: str) -> raster.Rasterizer:
     place = fingerprint(store.lasting_name(settings.output), layout.shard_name(settings.shard))
     folder = scratch.choose(settings.raster.scratch, f"docbatch-{place}-{run_id[:8]}")
     geometry = draw.Geometry(settings.model.image_max_px, settings.model.image_patch_px, settings.raster.crop)
+    # Texts of first pages tell scans, which cost more: only predictions need them.
     return raster.Rasterizer(
         settings.raster, geometry, folder, samples=settings.plan or _has_budget(settings)
     )
@@ -174,6 +175,7 @@ def _engine_context(
     scratch_folder: Path,
     begun: dt.datetime,
 ) -> EngineContext:
+    # Shards may begin in the same second and have one folder of logs.
     shard = f"-{layout.shard_name(settings.shard)}" if settings.shard.count > 1 else ""
     return EngineContext(
         model=decided.model,
@@ -198,6 +200,7 @@ def _reducer(settings: RunSettings, decided: Decided, writer: Writer) -> Reducer
         write_merge=writer.merge,
         write_again=writer.again,
         room_tokens=decided.model.context_tokens - settings.task.max_output_tokens,
+        # It reads the same pages by the same rules: a second attempt would say the same.
         repair_attempts=0 if decided.engine == "embedded" else settings.engine.repair_attempts,
         field_kinds=decided.field_kinds,
         checks_parts=decided.engine != "embedded",

@@ -12,6 +12,7 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from pipeline.records import Answer, Completion, Page, Subject, Summary, Window
+from pipeline.texts import one_line
 
 _LINE_EVERY_S = 30.0
 _MOST_NAMED = 5
@@ -182,5 +183,5 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 def _named(names: Sequence[str], count: int) -> str:
     """Name a few of `count` things."""
-    shown = list(names[:_MOST_NAMED])
+    shown = list(map(one_line, names[:_MOST_NAMED]))
     return ", ".join(shown) + (f" and {count - len(shown)} more" if count > len(shown) else "")

@@ -35,6 +35,27 @@ _MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
+class Recorder:
+    """Writes run.json: how far the run is, settings, versions, counts, dates.
+
+    Parts of the run call it: it refers to none of them, so that a run is freed when it ends.
+    """
+
+    account: Account
+    tables: sink.Tables
+    plan_id: str | None
+    prompt_date: dt.date
+    before: RunRecord | None
+    """What the last run on this shard wrote."""
+
+    def record(self, state: str, error: str | None = None, missing: dict[str, int] | None = None) -> None:
+        """Write it with this state."""
+        self.tables.sink.write_run(
+            self.account.record(state, error, self.prompt_date, self.plan_id, self.before, missing or {})
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """The open parts of a run."""
 
@@ -53,9 +74,7 @@ class Session:
     reply: expected.Reply
     """How long its replies are taken to be."""
     budget: Budget
-    prompt_date: dt.date
-    before: RunRecord | None
-    """What the last run on this shard wrote."""
+    recorder: Recorder
 
     @property
     def summary(self) -> Summary:
@@ -65,6 +84,7 @@ class Session:
     def room_tokens(self) -> int:
         """Return the prompt tokens that a window may have: the engine and the scratch folder hold several."""
         windows_held = 2 + self.exchange.engine.windows_ahead  # one more is drawn while one is answered
+        # Page images are handed over uncompressed, three bytes a pixel; a token stands for a square of them.
         token_bytes = 3 * self.settings.model.image_patch_px**2
         return min(self.exchange.room_tokens(), self.rasterizer.room_bytes() // (windows_held * token_bytes))
 
@@ -77,6 +97,7 @@ class Session:
     def checkpoint(self, window: Window) -> None:
         """Journal what is finished when a window is, and note how far the run is."""
         self.exchange.progress.add_window(window)
+        # First: it charges the requests, and the budget counts by what was charged.
         self.tables.sink.commit()
         self.budget.answered(window)
         self.record("running")
@@ -127,11 +148,8 @@ class Session:
                 self.record("failed", f"{error}" if isinstance(error, PipelineError) else repr(error))
 
     def record(self, state: str, error: str | None = None, missing: dict[str, int] | None = None) -> None:
-        """Write run.json: how far the run is, settings, versions, counts, dates."""
-        plan_id = self.inputs.plan_id
-        self.tables.sink.write_run(
-            self.account.record(state, error, self.prompt_date, plan_id, self.before, missing or {})
-        )
+        """Write run.json."""
+        self.recorder.record(state, error, missing)
 
 
 @contextlib.contextmanager
@@ -153,11 +171,12 @@ def opened(settings: RunSettings, find: Callable[[], Inputs], gate: Gate | None 
     with ExitStack() as stack:
         open_parts = parts.opened(stack, settings, decided, account, meter, gate, inputs.count)
         agenda = parts.agenda(settings, decided, open_parts, inputs.documents)
-        exchange = parts.exchange(
-            settings, decided, open_parts, speed, meter, lambda: session.record("running")
-        )
         before = _last_record(open_parts.tables)
         account.continue_from(before, inputs.plan_id, meter.rate)
+        recorder = Recorder(account, open_parts.tables, inputs.plan_id, open_parts.prompt_date, before)
+        exchange = parts.exchange(
+            settings, decided, open_parts, speed, meter, lambda: recorder.record("running")
+        )
         reply = expected.reply(open_parts.tables.known.mean_reply(settings.task.name), settings.task)
         budget = Budget(
             settings=settings.budget,
@@ -167,9 +186,9 @@ def opened(settings: RunSettings, find: Callable[[], Inputs], gate: Gate | None 
             is_stored=exchange.is_stored,
             is_scan=agenda.scans.__contains__,
             spent_by_others=lambda: spent_by_shards(open_parts.tables.layout, inputs.plan_id, meter.rate),
-            note=lambda: session.record("running") if settings.shard.count > 1 else None,
+            note=lambda: recorder.record("running") if settings.shard.count > 1 else None,
         )
-        session = Session(
+        yield Session(
             settings=settings,
             inputs=inputs,
             account=account,
@@ -182,10 +201,8 @@ def opened(settings: RunSettings, find: Callable[[], Inputs], gate: Gate | None 
             speed=speed,
             reply=reply,
             context=open_parts.context,
-            prompt_date=open_parts.prompt_date,
-            before=before,
+            recorder=recorder,
         )
-        yield session
 
 
 def _last_record(tables: sink.Tables) -> RunRecord | None:

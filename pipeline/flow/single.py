@@ -48,10 +48,15 @@ def ask(settings: RunSettings, question: str) -> str:
             served=served,
         )
         with choose.build(name, settings.engine, context) as engine:
+            # A merge is a request without images, as is a question without a document.
             engine.put([_request(question, counter.merge(question))], 0)
             ((_, said),) = engine.take()
     if said.failure is not None:
         raise EngineLost(said.failure.message)
+    if said.finish_reason == "length":
+        log.warning(
+            "the reply is cut after %d tokens; raise task.max_output_tokens", settings.task.max_output_tokens
+        )
     return said.text
 
 

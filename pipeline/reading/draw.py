@@ -150,19 +150,16 @@ def _rendered(job: Job, changed_ns: int, sheet: Sheet, out: str) -> Rendered:
         return Rendered("", Words(), False, blank, faint, False, (1.0, 1.0))
     picture = pages.draw(job, changed_ns, sheet)
     scratch.write_image(Path(out), sheet.width_px, sheet.height_px, picture.samples)
-    found, samples = picture.layer, memoryview(picture.samples)
+    # What nobody sees is not on the page; unless the picture lacks what could not be decoded.
+    found = pages.NO_LAYER if picture.blank and not picture.damaged else picture.layer
+    samples = memoryview(picture.samples)
     return Rendered(
         text=found.text,
         words=found.words,
-        text_covers=layer.covers(_within_image(found, picture), samples, sheet.width_px, picture.scale),
+        text_covers=layer.covers(pages.layer_in(picture), samples, sheet.width_px, picture.scale),
         blank=picture.blank,
         faint=picture.faint,
         damaged=picture.damaged,
         points_per_px=(1 / picture.scale[0], 1 / picture.scale[1]),
         origin=picture.shown[:2],
     )
-
-
-def _within_image(found: layer.Layer, picture: pages.Picture) -> layer.Layer:
-    """Return a text layer with places from the corner of the image."""
-    return found if picture.shown[:2] == (0.0, 0.0) else layer.within(found, picture.shown)

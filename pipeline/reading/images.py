@@ -67,7 +67,22 @@ def _sheets_of_frames(job: Job, geometry: Geometry) -> list[Sheet]:
 
 def _sheets(image: Image, number: int, geometry: Geometry) -> list[Sheet]:
     width, height = image.size if _orientation(image) < 5 else reversed(image.size)
-    return sheets(number, width, height, geometry, legible=geometry.max_px, enlarge=False)
+    across, down = _stretch(image)
+    return sheets(number, width * across, height * down, geometry, legible=geometry.max_px, enlarge=False)
+
+
+_LEAST_STRETCH, _MOST_STRETCH = 1.2, 3.0
+
+
+def _stretch(image: Image) -> tuple[float, float]:
+    """Return the width and height of a pixel: a fax has half as many lines as dots, per inch."""
+    x, y = map(float, image.info.get("dpi") or (0, 0))
+    # Only of TIFF: what programs write as the resolution of photos is no more than a number.
+    if image.format != "TIFF" or not (x > 0 < y) or image.tag_v2.get(274, 1) > 4:  # type: ignore[attr-defined]
+        return 1.0, 1.0
+    if _LEAST_STRETCH <= x / y <= _MOST_STRETCH:
+        return 1.0, x / y
+    return (y / x, 1.0) if _LEAST_STRETCH <= y / x <= _MOST_STRETCH else (1.0, 1.0)
 
 
 def _open(job: Job, number: int) -> Image:
@@ -139,7 +154,7 @@ def decode(job: Job, sheet: Sheet) -> Image:
     if corners != (0.0, 0.0, *whole.size):
         x0, y0, x1, y1 = (round(corner) for corner in corners)
         whole = whole.crop((x0, y0, x1, y1))
-    return pixels.fitted(whole, sheet.width_px, sheet.height_px)
+    return pixels.fitted(whole, sheet.width_px, sheet.height_px, _stretch(image))
 
 
 def _loaded(job: Job, image: Image, sheet: Sheet) -> Image:

@@ -30,9 +30,11 @@ REMEDIES = {
     **dict.fromkeys("xls xlsx xlsm xlsb ods numbers".split(), _TO_PDF),
     **dict.fromkeys("ppt pptx pptm pps ppsx odp key vsd vsdx".split(), _TO_PDF),
     **dict.fromkeys("odg pub msg djvu ps eps mobi azw3 fb2 office".split(), _TO_PDF),
-    **dict.fromkeys("jp2 jxl psd".split(), _TO_PNG),
+    **dict.fromkeys("fodt fods fodp ott ots otp hwp hwpx".split(), _TO_PDF),
+    **dict.fromkeys("eml emlx mbox mht mhtml azw chm".split(), _TO_PDF),
+    **dict.fromkeys("jp2 jxl psd ppm pgm pbm tga pcx wmf emf dcm".split(), _TO_PNG),
     **dict.fromkeys("dng cr2 cr3 nef arw orf rw2 raf pef srw".split(), _TO_PNG),
-    **dict.fromkeys("zip 7z rar cbr cb7 tar tgz".split(), _UNPACK),
+    **dict.fromkeys("zip 7z rar cbr cb7 cbt tar tgz svgz".split(), _UNPACK),
 }  # fmt: skip
 """Kinds of documents that are not read here, and what to do about each."""
 

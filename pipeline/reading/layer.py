@@ -29,6 +29,10 @@ _CELL_PX = 4
 _EDGE = 48
 """Levels of grey within a cell that has an edge: of a letter, a line, or of much in a photograph."""
 
+_FEW_WORDS = 60
+_CROSSINGS, _LINE_PX, _FEWEST_LINES = 20, (4, 40), 5
+"""Edges across a line of text, its height, and how many lines are a text."""
+
 
 class Layer(NamedTuple):
     text: str
@@ -42,6 +46,8 @@ def read(content: pymupdf.DisplayList) -> Layer:
     import pymupdf
 
     keep = pymupdf.TEXT_PRESERVE_LIGATURES | pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_PRESERVE_IMAGES
+    # Texts that a file gives in place of what it draws (/ActualText) may say something else.
+    keep |= pymupdf.mupdf.FZ_STEXT_IGNORE_ACTUALTEXT
     textpage = pymupdf.TextPage(content.get_textpage(keep))
     found: list[tuple[float, float, float, float, str]] = textpage.extractWORDS()
     # A tuple a word is much to make and to send: the corners go as one block of bytes.
@@ -103,16 +109,18 @@ def covers(layer: Layer, samples: memoryview, width_px: int, scale: tuple[float,
     """Tell whether a text layer holds what its page, drawn as RGB `samples`, shows.
 
     It does not where it is a cipher, where its words stand on nothing, and where it is a stamp, a header or a
-    page number on a scan. `scale`: pixels per point across and down.
+    page number on a scan or on a text of outlines. `scale`: pixels per point across and down.
     """
     if not layer.words.texts or not letters.is_written(layer.text):
         return False
-    if not _is_seen(layer.words, samples, width_px, scale):
+    if not is_seen(layer.words, samples, width_px, scale):
         return False
-    return not layer.pictures or not _is_stamp(layer, samples, width_px, scale)
+    if layer.pictures and _is_stamp(layer, samples, width_px, scale):
+        return False
+    return len(layer.words.texts) > _FEW_WORDS or not _is_beside_outlines(layer, samples, width_px, scale)
 
 
-def _is_seen(words: Words, samples: memoryview, width_px: int, scale: tuple[float, float]) -> bool:
+def is_seen(words: Words, samples: memoryview, width_px: int, scale: tuple[float, float]) -> bool:
     """Tell whether there is ink where most of some words are said to be, of those on the page."""
     # The dots of a table of contents are thinner than the lines that are looked at.
     letters_or_digits = [index for index, text in enumerate(words.texts) if text[:1].isalnum()]
@@ -155,6 +163,37 @@ def _is_stamp(layer: Layer, samples: memoryview, width_px: int, scale: tuple[flo
     unread = float((edges & pictured & ~worded).sum()) / max(float(edges.sum()), 1)
     area = float(pictured.mean())
     return area >= 0.1 and unread > (0.5 if area >= 0.5 else 0.8)
+
+
+def _is_beside_outlines(layer: Layer, samples: memoryview, width_px: int, scale: tuple[float, float]) -> bool:
+    """Tell whether there are lines of text on a page, and hardly any of what it shows has words."""
+    import numpy as np
+
+    pixels = np.frombuffer(samples, np.uint8).reshape(-1, width_px, 3)
+    edges = _edges(pixels)
+    places = np.frombuffer(layer.words.corners, np.float32).reshape(-1, 4)
+    to_cells = np.array([*scale, *scale], np.float32) / np.float32(_CELL_PX)
+    unread = float((edges & ~_painted(places * to_cells, edges.shape)).sum())
+    if unread < 0.8 * float(edges.sum()):
+        return False
+    return _lines_of_text(pixels[:, :, 1]) >= _FEWEST_LINES
+
+
+def _lines_of_text(levels: NDArray[np.uint8]) -> int:
+    """Count what looks like lines of text.
+
+    Across a line of text one crosses many edges, each row of pixels another number of them, and between two
+    lines none. Across drawings one crosses few, or as many everywhere, or as many in each row of a shape.
+    """
+    import numpy as np
+
+    crossed = (np.abs(np.diff(levels.astype(np.int16), axis=1)) > _EDGE).sum(axis=1)
+    turns = np.flatnonzero(np.diff(np.concatenate(([False], crossed >= _CROSSINGS, [False]))))
+    found = 0
+    for start, end in turns.reshape(-1, 2).tolist():
+        changes = int((np.abs(np.diff(crossed[start:end])) > 2).sum())
+        found += _LINE_PX[0] <= end - start <= _LINE_PX[1] and 2 * changes > end - start
+    return found
 
 
 def _edges(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.errors import Corrupt, DocumentError, Empty, Encrypted, Unreadable, Unsupported
-from pipeline.reading import pagetree, second_renderer
+from pipeline.reading import ebooks, pagetree, second_renderer
 from pipeline.reading.job import Job, first_line
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def opened(job: Job, changed_ns: int) -> Opened:
 def _with_mupdf(job: Job) -> Opened:
     import pymupdf
 
+    if job.kind == "epub":
+        ebooks.refuse_encrypted(job)
     try:
         with plain_path(job.path) as path:
             # The kind was told by the content; by itself MuPDF would go by the name.
@@ -181,13 +183,27 @@ def _rewritten(job: Job, error: DocumentError) -> Opened:
 
 
 def load(found: Opened, index: int) -> pymupdf.Page:
-    """Load a page; one whose CropBox is empty or lies outside its MediaBox shows all of that."""
+    """Load a page as viewers show it, whatever its boxes and its rotation are.
+
+    One whose CropBox is empty or lies outside its MediaBox shows all of that; one that is turned by no right
+    angle is upright.
+    """
     page: pymupdf.Page = found.document.load_page(index)
-    if found.document.is_pdf and _crop_is_void(page):
+    if not found.document.is_pdf:
+        return page
+    if _is_askew(found.document, page):
+        found.document.xref_set_key(page.xref, "Rotate", "0")
+        page = found.document.load_page(index)
+    if _crop_is_void(page):
         box = page.mediabox
         found.document.xref_set_key(page.xref, "CropBox", f"[{box.x0} {box.y0} {box.x1} {box.y1}]")
         page = found.document.load_page(index)
     return page
+
+
+def _is_askew(document: pymupdf.Document, page: pymupdf.Page) -> bool:
+    kind, value = document.xref_get_key(page.xref, "Rotate")
+    return kind in ("int", "float") and float(value) % 90 != 0
 
 
 _DEFAULT_SIDES = (612, 792)

@@ -14,7 +14,10 @@ from pipeline.records import Words
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_NO_LAYER = layer.Layer("", Words(), [])
+NO_LAYER = layer.Layer("", Words(), [])
+
+_NO_CHAPTER = "ERROR: cannot find chapter"
+"""What MuPDF draws in place of one that it cannot read."""
 
 
 class Picture(NamedTuple):
@@ -36,6 +39,12 @@ class Picture(NamedTuple):
     """What the samples belong to, which must live as long."""
 
 
+def layer_in(picture: Picture) -> layer.Layer:
+    """Return the text layer of a page with places from the corner of its picture."""
+    whole = picture.shown[:2] == (0.0, 0.0)
+    return picture.layer if whole else layer.within(picture.layer, picture.shown)
+
+
 def draw(job: Job, changed_ns: int, sheet: Sheet) -> Picture:
     """Return a page as the renderer drew it that shows more. Raises DocumentError where none can."""
     if job.kind == "svg":
@@ -47,7 +56,7 @@ def draw(job: Job, changed_ns: int, sheet: Sheet) -> Picture:
         # The text layer goes with it: PDFium's is not read, so the page is read from its picture.
         if (other := _with_pdfium(job, found, sheet)) is None:
             raise
-        return _looked_at(Picture(other.tobytes(), _NO_LAYER, _scale_of_pdfium(found, sheet)), sheet)
+        return _looked_at(Picture(other.tobytes(), NO_LAYER, _scale_of_pdfium(found, sheet)), sheet)
     return _best(job, found, sheet, picture)
 
 
@@ -81,7 +90,7 @@ def _draw_svg(job: Job, changed_ns: int, sheet: Sheet) -> Picture:
             raise Corrupt(f"{job.source}: has no area; repair the file")
         words = layer.read(page.get_displaylist())
     except (DocumentError, pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError):
-        return _looked_at(Picture(samples, _NO_LAYER, (1.0, 1.0)), sheet)
+        return _looked_at(Picture(samples, NO_LAYER, (1.0, 1.0)), sheet)
     if sheet.part != WHOLE:
         words = layer.within(words, box(sheet.part, width, height))
     return _looked_at(Picture(samples, words, _scale(sheet, width, height)), sheet)
@@ -110,6 +119,8 @@ def _with_mupdf(job: Job, found: opening.Opened, sheet: Sheet) -> Picture:
         raise Unreadable(f"{named}: cannot be drawn ({first_line(error)}); repair the file") from None
     if (pixmap.width, pixmap.height, pixmap.n) != (sheet.width_px, sheet.height_px, 3):
         raise Unreadable(f"{named}: drawn as {pixmap.width} x {pixmap.height} px; please report it")
+    if job.kind == "epub" and words.text.startswith(_NO_CHAPTER):
+        raise Unreadable(f"{named}: a chapter is missing or damaged; fetch the file again")
     if sheet.part != WHOLE:
         words = layer.within(words, shown)
     # Read here, before another page is loaded: MuPDF keeps one list for the whole process.
@@ -138,9 +149,11 @@ def _scale(sheet: Sheet, width: float, height: float) -> tuple[float, float]:
 
 
 def _looked_at(picture: Picture, sheet: Sheet) -> Picture:
-    """Return a picture with whether it is blank; one with text is not."""
+    """Return a picture with whether it is blank; one with text is not, if that is seen."""
     if picture.layer.text.strip():
-        return picture._replace(blank=False, faint=False)
+        words, samples = layer_in(picture).words, memoryview(picture.samples)
+        if layer.is_seen(words, samples, sheet.width_px, picture.scale):
+            return picture._replace(blank=False, faint=False)
     blank, faint = marks.look(_image(picture, sheet))
     return picture._replace(blank=blank, faint=faint)
 

@@ -20,14 +20,18 @@ class Passwords:
         self._globs: list[tuple[int, str, str]] = []
         # By name: trying every pattern on every document takes hours where each has a password of its own.
         self._named: dict[str, tuple[int, str]] = {}
+        self._folders: dict[str, tuple[int, str]] = {}
         for number, (pattern, secret) in enumerate(listed):
             if not pattern or glob.has_magic(pattern):
                 self._globs.append((number, pattern, secret))
-            self._named.setdefault(_plain(pattern).rstrip("/"), (number, secret))
+            self._named.setdefault(_plain(pattern), (number, secret))
+            self._folders.setdefault(_plain(pattern).rstrip("/"), (number, secret))
 
     def of(self, source: str) -> str | None:
         """Return the password of a source."""
-        found = [self._named[name] for name in _itself_and_folders(_plain(source)) if name in self._named]
+        name = unicodedata.normalize("NFC", source)
+        found = [self._named[name]] if name in self._named else []
+        found += [self._folders[folder] for folder in _folders(name) if folder in self._folders]
         found += [(number, secret) for number, pattern, secret in self._globs if matches(source, pattern)]
         return min(found)[1] if found else self._default
 
@@ -46,10 +50,9 @@ def read(path: str | None, default: str | None) -> Passwords:
         ) from error
 
 
-def _plain(name: str) -> str:
-    return unicodedata.normalize("NFC", name).removeprefix("./")
+def _plain(pattern: str) -> str:
+    return unicodedata.normalize("NFC", pattern).removeprefix("./")
 
 
-def _itself_and_folders(name: str) -> Iterator[str]:
-    yield name
+def _folders(name: str) -> Iterator[str]:
     yield from (name[:at] for at, character in enumerate(name) if character == "/")

@@ -21,13 +21,17 @@ def upright(image: Image, orientation: int) -> Image:
     return flat if method is None else flat.transpose(method)
 
 
-def fitted(image: Image, width_px: int, height_px: int) -> Image:
-    """Return an image at exactly a size, in its own shape: its last row and column fill the rest."""
+def fitted(image: Image, width_px: int, height_px: int, stretch: tuple[float, float] = (1.0, 1.0)) -> Image:
+    """Return an image at exactly a size, in its own shape: its last row and column fill the rest.
+
+    `stretch`: width and height of a pixel, which is not always a square.
+    """
     from PIL import Image as pillow
 
-    ratio = min(width_px / image.width, height_px / image.height, 1.0)
+    own = image.width * stretch[0], image.height * stretch[1]
+    ratio = min(width_px / own[0], height_px / own[1], 1.0)
     width, height = (min(max(round(side * ratio), 1), most) for side, most in
-                     zip(image.size, (width_px, height_px), strict=True))  # fmt: skip
+                     zip(own, (width_px, height_px), strict=True))  # fmt: skip
     if (width, height) != image.size:
         image = image.resize((width, height), pillow.Resampling.BICUBIC, reducing_gap=3.0)
     if (width, height) == (width_px, height_px):
@@ -42,15 +46,23 @@ def fitted(image: Image, width_px: int, height_px: int) -> Image:
 
 
 def _flatten(image: Image) -> Image:
-    from PIL import Image as pillow
-
     if image.mode.startswith(("I", "F")):
         image = _to_8_bit(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = pillow.new("RGBA", image.size, "white")
-        return pillow.alpha_composite(white, image).convert("RGB")
+        return _on_paper(image.convert("RGBA"))
     return image.convert("RGB")
+
+
+def _on_paper(image: Image) -> Image:
+    """Return an image with transparency on white; on black where nothing would be seen of it."""
+    from PIL import Image as pillow
+
+    flat = pillow.alpha_composite(pillow.new("RGBA", image.size, "white"), image).convert("RGB")
+    # White drawings are made for dark pages. (`getcolors` gives None for more than one.)
+    found = flat.getcolors(1)
+    if found and found[0][1] == (255, 255, 255) and image.getchannel("A").getcolors(1) is None:
+        flat = pillow.alpha_composite(pillow.new("RGBA", image.size, "black"), image).convert("RGB")
+    return flat
 
 
 def _to_8_bit(image: Image) -> Image:

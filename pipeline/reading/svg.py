@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from pipeline.errors import Corrupt, TooLarge
+from pipeline.reading import css
 from pipeline.reading.job import Geometry, Job, Sheet, first_line
 from pipeline.reading.sheets import PAGE_PT, box, sheets
 
@@ -30,6 +31,7 @@ _MOST_FONTS = 500
 _LONGEST = 300
 """Sides of a drawing to each other."""
 _BLOCKS = frozenset({"div", "p", "br", "li", "tr", "h1", "h2", "h3", "h4", "h5", "h6"})
+_CELLS = frozenset({"td", "th"})
 
 
 def sheets_of(job: Job, geometry: Geometry) -> list[Sheet]:
@@ -126,6 +128,7 @@ def _prepared(job: Job) -> tuple[str, str | None]:
         # expat follows no external entity, and ends those that grow without bound.
         root = ElementTree.fromstring(content)
         _refuse_strips(job, root)
+        css.resolve(root)
         for parent in list(root.iter()):
             _cut_references(parent)
             for index, child in enumerate(list(parent)):
@@ -177,8 +180,10 @@ def _lines(element: ElementTree.Element) -> list[str]:
     """Return the text of HTML by lines: one for each block."""
     lines = [element.text or ""]
     for child in element:
-        inner = _lines(child)
-        if str(child.tag).rpartition("}")[2] in _BLOCKS:
+        inner, tag = _lines(child), str(child.tag).rpartition("}")[2]
+        if tag in _CELLS:
+            inner[-1] += " "
+        if tag in _BLOCKS:
             lines += [*inner, ""]
         else:
             lines[-1] += inner[0]

@@ -9,6 +9,7 @@ from pipeline.engines import choose
 from pipeline.engines.speed import devices
 from pipeline.flow.session import Session
 from pipeline.sharding.prediction import PlanRow
+from pipeline.texts import one_line
 
 _MOST_RISKS = 20
 
@@ -83,6 +84,6 @@ def _risks(rows: Sequence[PlanRow]) -> Iterator[str]:
     failing = [(str(row.error_code), str(row.error)) for row in rows if row.error_code]
     risky = [("risky", f"{row.source}: {row.risk}") for row in rows if row.risk]
     for named in (failing, risky):
-        yield from (f"  {code:14}{text}" for code, text in named[:_MOST_RISKS])
+        yield from (f"  {code:14}{one_line(text)}" for code, text in named[:_MOST_RISKS])
         for code, more in sorted(Counter(code for code, _ in named[_MOST_RISKS:]).items()):
             yield f"  {code:14}and {more} more; plan.parquet names them"

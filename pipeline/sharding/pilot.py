@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import store
 from pipeline.config import RunSettings
 from pipeline.errors import SettingsError
 from pipeline.flow.inputs import Inputs
@@ -38,8 +39,10 @@ def make(settings: RunSettings, answer: Callable[[Callable[[], Inputs]], object]
     in the tables: the run over all inputs does not ask it again.
     """
     with plan.opened(settings) as run:
+        # As if nothing were stored: a pilot that goes on must see the inputs as the first one did.
         rows = list(plan.predict(run, lambda request: False).rows.values())
         pilot = _pilot(settings, rows, run.account.settings_hash)
+    # All names: a question about an input outside of the sample is not one that matches nothing.
     names = [row.source for row in rows]
     answer(lambda: Inputs(source.listed(pilot.inputs, settings.source), names, len(pilot.inputs)))
     with plan.opened(settings) as run:
@@ -58,10 +61,11 @@ def _pilot(settings: RunSettings, rows: Sequence[PlanRow], settings_hash: str) -
             f"pilot={settings.pilot}: none of the {len(rows)} inputs can be read; plan=true says why"
         )
     # As an earlier pilot saw them, before any was answered: its sample is taken again.
-    units = shards.read_units(Path(settings.output), settings_hash)
+    output = store.folder(settings.output)
+    units = shards.read_units(output, settings_hash)
     if {unit.name for unit in units} != set(members):
         units = [_unit(name, each) for name, each in members.items()]
-        shards.write_units(Path(settings.output), settings_hash, units)
+        shards.write_units(output, settings_hash, units)
     chosen = sample.choose(units, settings.pilot)
     files = [(Path(os.fsdecode(row.path)), row.source) for each in chosen for row in members[each.unit.name]]
     return Pilot(chosen, len(units), sum(unit.predicted for unit in units), sorted(files, key=lambda f: f[1]))
@@ -120,7 +124,7 @@ def _spent(
 
     Seconds are those of GPUs, or of the engine where it holds none.
     """
-    output, names = Path(settings.output), {each.unit.name for each in chosen}
+    output, names = store.folder(settings.output), {each.unit.name for each in chosen}
     seconds, cost = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     asked = read.requests(output)
     values = (asked[name].to_pylist() for name in ("source", "task", "gpu_seconds", "engine_seconds", "cost"))

@@ -108,6 +108,7 @@ def assign(rows: Mapping[str, PlanRow], todo: Container[str], scope: str, count:
     for entries in groups.values():
         busy = [entry for entry in entries if entry.source in todo]
         if busy:
+            # A folder is asked about as a whole: its shard needs all its files, finished or not.
             work.append(entries if scope == "folder" else busy)
     costs = [sum(entry.engine_seconds + _FILE_COST_S for entry in entries) for entries in work]
     for entries, shard in zip(work, balance(costs, count), strict=True):

@@ -85,6 +85,7 @@ def attempts(output: Path, plan: shards.Plan) -> dict[int, list[Attempt]]:
     found = {}
     for shard in range(plan.count):
         record = run_record.read(_folder(output, plan, shard) / "run.json")
+        # The journal may still have what an earlier plan of the same size has left.
         if record is not None and record.plan_id == plan.plan_id:
             found[shard] = record.attempts
     return found

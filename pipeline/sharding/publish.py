@@ -20,6 +20,7 @@ from pipeline.records import Document, DocumentRow, Failure, Summary
 from pipeline.sharding import shards
 from pipeline.sharding.progress import attempts
 from pipeline.tables.run_record import Attempt
+from pipeline.texts import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,10 @@ def publish(settings: RunSettings) -> Published:
     settings = replace(whole(settings), retry_errors=False)  # an error is an answer, too, until asked again
     output = store.folder(settings.output)
     plan = shards.read(output)
-    shard_of = {row.source: row.shard or 0 for row in plan.rows()}
+    shard_of = _shards(plan, settings.task.scope)
+    names = [row.source for row in plan.rows()]
     documents = _documents(plan, settings.source, lambda source: run.tables.known.document_named(source))
-    inputs = Inputs(documents, list(shard_of), len(shard_of), Counter(), plan.plan_id, plan.settings_hash)
+    inputs = Inputs(documents, names, len(names), Counter(), plan.plan_id, plan.settings_hash)
     with session.opened(settings, lambda: inputs, gate_of(settings)) as run:
         for _ in run.agenda.chunks(run.agenda.outlines()):
             pass  # going over all inputs notes which rows are wanted
@@ -50,7 +52,7 @@ def publish(settings: RunSettings) -> Published:
         # Behind a gate nothing is published before all of it can be scored.
         is_gated = settings.evaluate.min_score is not None
         run.publish(complete=not (missing and is_gated))
-        run.account.spent_before = spent_before_plan(run.before, plan.plan_id, run.budget.meter.rate)
+        run.account.spent_before = spent_before_plan(run.recorder.before, plan.plan_id, run.budget.meter.rate)
         _add_up(run.summary, [each for tries in attempts(output, plan).values() for each in tries])
         state = "incomplete" if missing else "complete"
         run.record(state, missing={str(shard): count for shard, count in answers.items()})
@@ -59,6 +61,18 @@ def publish(settings: RunSettings) -> Published:
     with store.disk_errors(output):
         store.write_text(output / "summary.md", summarize(published, settings, plan))
     return published
+
+
+def _shards(plan: shards.Plan, scope: str) -> dict[str, int]:
+    """Return which shard answers each input, or each folder that is asked about as a whole."""
+    found: dict[str, int] = {}
+    for row in plan.rows():
+        # A copy is in no shard: its answers are those of the same bytes under the name met first.
+        shard = found.get(row.duplicate_of or "", 0) if row.shard is None else row.shard
+        found[row.source] = shard
+        if scope == "folder" and row.shard is not None:
+            found[row.source.rpartition("/")[0] or "."] = shard
+    return found
 
 
 def complaints(published: Published, output: Path) -> list[str]:
@@ -117,7 +131,7 @@ def explain(output: Path, shard: int) -> str:
     job = f" of job {last.job} on {last.node}" if last.job else ""
     if last.state == "running":
         return f": the last attempt{job} ended without writing a final state (killed or out of memory)"
-    return f": the last attempt{job} is {last.state}" + (f" ({last.error})" if last.error else "")
+    return f": the last attempt{job} is {last.state}" + (f" ({one_line(last.error)})" if last.error else "")
 
 
 def _documents(

@@ -23,7 +23,7 @@ class RunStatus:
     """running, complete, incomplete, interrupted, failed, or died: without writing how it ended."""
     begun: str
     seconds: float
-    """How long it has run, when that was last written."""
+    """How long it has run, or did."""
     inputs: int
     inputs_done: int
     pages: int
@@ -63,6 +63,7 @@ def _status(folder: Path, record: RunRecord) -> RunStatus:
         state=state,
         begun=last.begun,
         seconds=_seconds(last) if state == "running" else summary.seconds,
+        # Runs of before `inputs_found` was counted have only those that they met.
         inputs=max(summary.inputs_found, summary.inputs),
         inputs_done=summary.inputs_done,
         pages=summary.pages,
@@ -86,4 +87,5 @@ def _state(folder: Path, last: Attempt) -> tuple[str, str, str]:
 
 
 def _seconds(last: Attempt) -> float:
-    return (dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(last.begun)).total_seconds()
+    # Another machine may have noted when it began, by a clock that is ahead of this one.
+    return max(0.0, (dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(last.begun)).total_seconds())

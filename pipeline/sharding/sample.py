@@ -48,12 +48,13 @@ class Chosen:
 def choose(units: Sequence[Unit], count: int, seed: int = 0) -> list[Chosen]:
     """Choose units that are like all: by kind, language, pages and folder.
 
-    In an order in which like stands beside like, every so-manieth is taken, from a random one on: each kind
-    of unit then has its share. Half of the chances are equal, and half go by what a unit takes, for few large
-    inputs can be most of the work.
+    Units are sorted, so that similar ones are neighbours, and taken at even steps from a random start
+    (systematic sampling): each kind then has its share. Half of a unit's chance is the same for all, half
+    goes by what it takes, because few large inputs can be most of the work.
     """
     chances = _chances(units, min(count, len(units)))
     found: list[Chosen] = []
+    # A fixed seed: a pilot that was cut short takes the same sample again.
     passed, start = 0.0, random.Random(seed).random()
     for unit in sorted(units, key=lambda unit: (unit.stratum, unit.name)):
         chance = chances[unit.name]
@@ -71,6 +72,7 @@ def _chances(units: Sequence[Unit], count: int) -> dict[str, float]:
     while True:
         rest = sum(share for name, share in shares.items() if name not in sure)
         factor = (count - len(sure)) / rest if rest > 0 else 0.0
+        # No chance is over one: such units are taken for sure, and the others share what is left.
         more = {name for name, share in shares.items() if name not in sure and factor * share >= 1 - 1e-9}
         if not more:
             return {name: 1.0 if name in sure else factor * share for name, share in shares.items()}
@@ -162,6 +164,7 @@ def _chance(found: int, sampled: int, affected_: int, units: int) -> float:
     others = units - affected_
     if found > affected_ or sampled - found > others:
         return 0.0
+    # By logarithms: from about a thousand units on, the numbers of ways exceed a float64.
     logs = _choose(affected_, found) + _choose(others, sampled - found) - _choose(units, sampled)
     return math.exp(logs)
 

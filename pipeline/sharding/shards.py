@@ -85,6 +85,7 @@ def write_units(output: Path, settings_hash: str, units: Sequence[Unit]) -> None
 
 def read_units(output: Path, settings_hash: str) -> list[Unit]:
     """Return what an earlier pilot with the same settings chose from; nothing where there was none."""
+    store.fetch(output / "pilot.parquet")
     try:
         table = pq.read_table(output / "pilot.parquet")
     except (OSError, pa.ArrowException):
@@ -102,10 +103,10 @@ def read(output: Path) -> Plan:
     """Read plan.parquet. Raises OutputError when there is none."""
     file = output / "plan.parquet"
     store.fetch(file)
-    try:
+    if not file.exists():
+        raise OutputError(f"output={output}: has no plan; make one with plan=true shard.count=…")
+    with journal.damage_named(file, "plan again"):
         table = pq.read_table(file)
-    except FileNotFoundError as error:
-        raise OutputError(f"output={output}: has no plan; make one with plan=true shard.count=…") from error
     about = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     if "plan_id" not in about:
         raise OutputError(f"output={output}: plan.parquet is of an earlier version; plan again")

@@ -132,7 +132,18 @@ def _one(row: Row, schema: pa.Schema, refuse: Callable[[Row, str], Row]) -> pa.T
     try:
         return pa.Table.from_pylist([cleaned], schema=schema)
     except _UNFIT as error:
-        return pa.Table.from_pylist([refuse(cleaned, str(error))], schema=schema)
+        refused = refuse(cleaned, str(error))
+        # What it took may be what does not fit: a server can say that a prompt had 10**30 tokens.
+        kept = {field.name: refused[field.name] for field in schema if _fits(refused, field)}
+        return pa.Table.from_pylist([kept], schema=schema)
+
+
+def _fits(row: Row, field: pa.Field) -> bool:
+    try:
+        pa.array([row.get(field.name)], field.type)
+    except _UNFIT:
+        return False
+    return field.name in row
 
 
 def _clean(given: Value) -> Value:

@@ -84,6 +84,7 @@ def answers(files: Sequence[Path], boxes: bool = False) -> Iterator[list[AnswerR
     for file in files:
         try:
             opened = pq.ParquetFile(file)
+            # Outputs of earlier versions lack columns: these are read as nulls.
             there = [name for name in names if name in opened.schema_arrow.names]
             for batch in opened.iter_batches(_BATCH, columns=there):
                 lists = dict(zip(there, (column.to_pylist() for column in batch.columns), strict=True))
@@ -104,7 +105,7 @@ def kinds(files: Sequence[Path]) -> dict[str, str]:
     """Return the kind of each input that files of documents list."""
     found: dict[str, str] = {}
     for file in files:
-        table = columns.conform(pq.read_table(file, columns=["source", "kind"]), _KINDS)
+        table = columns.conform(journal.read(file, ["source", "kind"]), _KINDS)
         found.update(zip(table["source"].to_pylist(), table["kind"].to_pylist(), strict=True))
     return found
 

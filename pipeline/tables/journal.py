@@ -8,13 +8,14 @@ not know yet that it has lost the lock, never write the same one.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import store
+from pipeline.errors import OutputError
 from pipeline.store import disk_errors as disk_errors
 from pipeline.store import write_text as write_text
 
@@ -53,7 +54,9 @@ class Journal:
         if len(small) < most:
             return
         names = sorted({file.stem for part in small for file in part.glob("*.parquet")})
-        self.write({name: concatenate(map(pq.read_table, files(name, small))) for name in names}, rolled=True)
+        # Marked as rolled: else the next time all of it would be read and written again.
+        self.write({name: concatenate(map(read, files(name, small))) for name in names}, rolled=True)
+        # Only now: until the large part is on the disk the small ones hold the rows.
         drop(small)
 
     def sweep(self) -> None:
@@ -86,6 +89,34 @@ def drop(parts: Sequence[Path]) -> None:
 def concatenate(tables: Iterable[pa.Table]) -> pa.Table:
     """Join tables whose tasks have different field columns."""
     return pa.concat_tables(list(tables), promote_options="default")
+
+
+_REMEDY = "restore it; without a copy delete it, and what only it held is asked again"
+
+
+@contextlib.contextmanager
+def damage_named(file: Path, remedy: str = _REMEDY) -> Iterator[None]:
+    """Name the file that cannot be read: the library's own errors do not. Raises OutputError."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        # What the system refuses has a number, and remedies of its own; damage that pyarrow meets has none.
+        if isinstance(error, FileNotFoundError) or (isinstance(error, OSError) and error.errno is not None):
+            raise
+        reason = str(error).splitlines()[0]
+        raise OutputError(f"{file}: cannot be read ({reason}); {remedy}") from error
+
+
+def read(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a file. Raises OutputError for one that is damaged, or lacks a column that is needed."""
+    with damage_named(file):
+        return pq.read_table(file, columns=columns)
+
+
+def read_schema(file: Path) -> pa.Schema:
+    """Read the columns of a file. Raises OutputError for one that is damaged."""
+    with damage_named(file):
+        return pq.read_schema(file)
 
 
 def write_parquet(file: Path, table: pa.Table) -> None:

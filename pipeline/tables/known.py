@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.records import Answer, Cell, Completion, Document, DocumentRow, Failure, Request
-from pipeline.tables import columns, rows
+from pipeline.tables import columns, journal, rows
 from pipeline.tables.layout import Layout
 from pipeline.tables.wanted import Key, packed
 
@@ -23,14 +22,24 @@ class Said(NamedTuple):
     text: str | None
 
 
+class _Failed(NamedTuple):
+    """What the row of an error says of how it came about."""
+
+    failure: Failure
+    pages_read: int | None
+    settings_hash: str
+
+
 class Known:
     """Which answers are there, made by which settings; learnt from the Parquet files alone."""
 
-    def __init__(self, layout: Layout, settings_hash: str) -> None:
+    def __init__(self, layout: Layout, settings_hash: str, task: str) -> None:
         """Read the files, oldest first; answers of another `settings_hash` have to be derived again."""
-        self._settings_hash = settings_hash
+        self._settings_hash, self._task = settings_hash, task
+        self.earlier = 0
+        """Answers of this task that were there before this run."""
         self._settings_of: dict[Key, str] = {}
-        self._failures: dict[Key, Failure] = {}
+        self._failures: dict[Key, _Failed] = {}
         self._not_asked: set[Key] = set()
         self._said: dict[Key, str | None] | None = None
         self._documents: dict[str, DocumentRow] = {}
@@ -38,6 +47,7 @@ class Known:
         self._of_shards: set[Key] = set()
         self.journal_rows = 0
         """Answers that are in the journal and not published yet."""
+        # Listed once: the same parts decide what is known of answers, documents and replies.
         parts = layout.parts()
         for file in layout.files("answers", parts):
             ids = self._read_answers(file)
@@ -46,8 +56,6 @@ class Known:
                 self._of_shards.update(ids)
         for file in layout.files("documents", parts):
             self._read_documents(file)
-        self.earlier = len(self._settings_of)
-        """Answers that were there before this run."""
         self._layout = layout
         self.replies = Replies(
             layout.files("requests", parts), lambda answer_id: self._is_final(packed(answer_id))
@@ -82,30 +90,34 @@ class Known:
             return Said(None)
         if not self._is_final(key):
             return None
+        # Read when first asked for: in most tasks no question waits for another.
         if self._said is None:
             self._said = self._read_said(questions)
         return Said(self._said.get(key))
 
     def failure(self, cell: Cell) -> Failure | None:
         """Return why a cell has no answer, as the last attempt said."""
-        key = packed(cell.answer_id)
-        return None if self._is_final(key) else self._failures.get(key)
+        failed = self._failures.get(packed(cell.answer_id))
+        return failed and failed.failure
+
+    def repeats(self, answer: Answer) -> bool:
+        """Tell whether an error, or a question that was not asked, is what its row says already."""
+        key = packed(answer.cell.answer_id)
+        if answer.status == "not_asked":
+            return key in self._not_asked
+        return answer.failure is not None and self._failures.get(key) == self._failed(answer, answer.failure)
 
     def add_answer(self, answer: Answer) -> None:
         """Take note of an answer that this run has come to."""
         key = packed(answer.cell.answer_id)
-        self._not_asked.discard(key)
+        self._forget(key)
         if answer.status == "not_asked":
             self._not_asked.add(key)
-            self._settings_of.pop(key, None)
-            self._failures.pop(key, None)
         elif answer.failure is None:
             self._settings_of[key] = self._settings_hash
-            self._failures.pop(key, None)
             self._added.add(key)
         else:
-            self._settings_of.pop(key, None)
-            self._failures[key] = answer.failure
+            self._failures[key] = self._failed(answer, answer.failure)
 
     def count(self, cells: Iterator[tuple[Key, int]]) -> tuple[int, int, Counter[str]]:
         """Count the rows of (key, rows) pairs: kept from before, answered now, and errors by code."""
@@ -114,8 +126,8 @@ class Known:
             if self._is_final(key):
                 answered += count * (key in self._added)
                 kept += count * (key not in self._added)
-            elif failure := self._failures.get(key):
-                failed[failure.code] += count
+            elif found := self._failures.get(key):
+                failed[found.failure.code] += count
         return kept, answered, failed
 
     def count_shards_as_new(self) -> None:
@@ -126,7 +138,7 @@ class Known:
         """Return the mean length in tokens of a task's replies that are stored; None without any."""
         written = []
         for file in self._layout.files("requests", self._layout.parts()):
-            table = pq.read_table(file, columns=["task", "status", "output_tokens"])
+            table = journal.read(file, ["task", "status", "output_tokens"])
             is_one = pc.and_(pc.equal(table["task"], task), pc.equal(table["status"], "ok"))
             written.append(table.filter(is_one)["output_tokens"])
         mean = pc.mean(pa.chunked_array([c for each in written for c in each.chunks], pa.int64())).as_py()
@@ -159,32 +171,43 @@ class Known:
     def _is_final(self, key: Key) -> bool:
         return self._settings_of.get(key) == self._settings_hash
 
+    def _forget(self, key: Key) -> None:
+        """Take back what an earlier row said of an answer: it is one of answered, failed and not asked."""
+        self._settings_of.pop(key, None)
+        self._failures.pop(key, None)
+        self._not_asked.discard(key)
+
+    def _failed(self, answer: Answer, failure: Failure) -> _Failed:
+        # With another page read, or other settings, an error with the same message keeps another answer.
+        return _Failed(failure, answer.pages_read, self._settings_hash)
+
     def _read_answers(self, file: Path) -> list[Key]:
-        names = ["answer_id", "status", "error_code", "error", "settings_hash"]
-        table = pq.read_table(file, columns=names)
+        names = ["answer_id", "status", "error_code", "error", "pages_read", "settings_hash", "task"]
+        table = journal.read(file, names)
         keys = [packed(answer_id) for batch in table["answer_id"].chunks for answer_id in batch.to_pylist()]
         hashes = table["settings_hash"].dictionary_encode()  # one string for all rows of a run, not one each
-        is_ok = pc.equal(table["status"], "ok").to_pylist()
-        for key, settings_hash, ok in zip(keys, _shared(hashes), is_ok, strict=True):
+        is_ok = pc.fill_null(pc.equal(table["status"], "ok"), False)
+        # An output may hold several tasks: answers of others are not expected to fit what this one asks.
+        is_own = pc.equal(table["task"], self._task).to_pylist()
+        others = iter(table.filter(pc.invert(is_ok)).to_pylist())
+        # Row by row: of a killed run that answered anew, an older row of the same answer is still there.
+        found = zip(keys, _shared(hashes), is_ok.to_pylist(), is_own, strict=True)
+        for key, settings_hash, ok, own in found:
+            self.earlier += bool(ok and own and key not in self._settings_of)
+            self._forget(key)
             if ok:
                 self._settings_of[key] = settings_hash
-        others = table.filter(pc.invert(pc.equal(table["status"], "ok")))
-        for row in others.to_pylist():
-            key = packed(row["answer_id"])
-            if row["status"] == "not_asked":
+            elif (row := next(others))["status"] == "not_asked":
                 self._not_asked.add(key)
             else:
-                self._failures[key] = Failure(row["error_code"], row["error"])
-        # What was asked after all is in a later file.
-        self._not_asked.difference_update(
-            key for key, ok in zip(keys, is_ok, strict=True) if ok and key in self._not_asked
-        )
+                failure = Failure(row["error_code"], row["error"])
+                self._failures[key] = _Failed(failure, row["pages_read"], settings_hash)
         return keys
 
     def _read_said(self, questions: Collection[str]) -> dict[Key, str | None]:
         found: dict[Key, str | None] = {}
         for file in self._layout.files("answers", self._layout.parts()):
-            table = pq.read_table(file, columns=["answer_id", "question_id", "answer"])
+            table = journal.read(file, ["answer_id", "question_id", "answer"])
             table = table.filter(
                 pc.is_in(table["question_id"], value_set=pa.array(sorted(questions), pa.string()))
             )
@@ -193,7 +216,7 @@ class Known:
         return found
 
     def _read_documents(self, file: Path) -> None:
-        table = columns.conform(pq.read_table(file), columns.DOCUMENTS)
+        table = columns.conform(journal.read(file), columns.DOCUMENTS)
         for row in table.to_pylist():
             row["languages"] = tuple(row["languages"] or ())
             self._documents[row["source"]] = DocumentRow(**row)
@@ -213,15 +236,17 @@ class Replies:
         place = self._places.get(request.request_id)
         if place is None:
             return None
+        # One row at a time: as Python's objects the tokens of all replies would not fit into memory.
         (row,) = self._tables[place[0]].slice(place[1], 1).to_pylist()
         return rows.to_completion(row)
 
     def _index(self, file: Path, is_final: Callable[[str], bool]) -> None:
-        ids = pq.read_table(file, columns=["answer_id"])["answer_id"]
+        # Ids first: of most files no reply is wanted any more, and their texts need not be read.
+        ids = journal.read(file, ["answer_id"])["answer_id"]
         wanted = [not is_final(answer_id) for chunk in ids.chunks for answer_id in chunk.to_pylist()]
         if not any(wanted):
             return
-        table = columns.conform(pq.read_table(file).filter(pa.array(wanted)), columns.REQUESTS)
+        table = columns.conform(journal.read(file).filter(pa.array(wanted)), columns.REQUESTS)
         # A request that failed is made again: what it came to is no reply.
         table = table.filter(pc.equal(table["status"], "ok"))
         for index, request_id in enumerate(table["request_id"].to_pylist()):

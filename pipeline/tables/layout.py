@@ -11,11 +11,10 @@ import contextlib
 import datetime as dt
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-
-import pyarrow.parquet as pq
 
 from pipeline import store
 from pipeline.config import ShardSettings
@@ -77,12 +76,12 @@ class Layout:
 
     def parts(self) -> list[Path]:
         """List the journal parts that this shard reads, oldest first."""
-        own = journal.parts(self.journal)
         if not self.is_whole:
-            return own
-        of_shards = [part for folder in self.others() for part in journal.parts(folder)]
-        # Numbers of parts count within one journal; a row that two shards wrote is the same but for its time.
-        return [*sorted(of_shards, key=lambda part: part.stat().st_mtime_ns), *own]
+            return journal.parts(self.journal)
+        # Numbers of parts count within one journal. Between journals time decides: rows that left the tables
+        # wait in that of the whole, and a shard, which does not see them, may have answered anew since.
+        dated = [part for folder in (*self.others(), self.journal) for part in _dated(journal.parts(folder))]
+        return [part for _, part in sorted(dated, key=lambda each: each[0])]
 
     def published(self, name: str) -> Path:
         """Return the published file of a table; of a shard of a plan, that of the whole."""
@@ -117,12 +116,13 @@ class Layout:
 
     def check_types(self, field_kinds: Mapping[str, str]) -> None:
         """Refuse an output in which a field of the same name has another type, in whatever shard or task."""
+        # Before any work: else types that differ would show when all shards are published, at the very end.
         wanted = columns.schema("answers", field_kinds)
         folders = sorted((self.output / "_journal").glob("*-of-*"))
         journaled = [file for each in folders for file in journal.files("answers", journal.parts(each))]
         for file in [*sorted((self.output / "answers").glob("shard-*.parquet")), *journaled]:
             with contextlib.suppress(FileNotFoundError):  # rolled up by its writer meanwhile
-                written = pq.read_schema(file)
+                written = journal.read_schema(file)
                 for field in wanted:
                     if field.name in written.names and written.field(field.name).type != field.type:
                         kinds = f"{written.field(field.name).type}, not {field.type}"
@@ -165,10 +165,17 @@ class Layout:
 
     def remember_served(self, model: str, version: str) -> None:
         """Keep what servers say they serve: tables are published when they may be gone."""
+        # Only where it differs: shards that start together would replace it one after the other.
         if self.served() != (model, version):
             told = json.dumps({"model": model, "version": version}, ensure_ascii=False) + "\n"
             with disk_errors(self.output):
                 store.write_text(self.output / "_journal" / "served.json", told, by=self.name)
+
+
+def _dated(parts: Sequence[Path]) -> Iterator[tuple[int, Path]]:
+    """Yield the parts of one journal with their times, which never go back, whatever the clock has done."""
+    times = accumulate((part.stat().st_mtime_ns for part in parts), max)
+    yield from zip(times, parts, strict=True)
 
 
 def _date_in(file: Path) -> dt.date | None:

@@ -32,6 +32,7 @@ class Ledger:
         row = DocumentRow.of(outline)
         if outline.failure or not looked_at:
             return row
+        # By bytes: under whatever names, pages are drawn once.
         self._open[row.document_id] = _Open(
             replace(row, text_layer_pages=0, blank_pages=0, damaged_pages=0), len(outline.pages)
         )

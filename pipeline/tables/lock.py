@@ -39,6 +39,7 @@ class Lock:
                     break
             else:
                 raise OutputError(f"{self._what} is being claimed by other runs all the time; wait for these")
+        # Where two could write it at the same moment, the file says which of them was last.
         self.check()
 
     def refuse_if_held(self) -> str | None:
@@ -72,6 +73,7 @@ class Lock:
     def release(self) -> None:
         """Give the lock up, if it is still held."""
         holder, tag = _read(self._file)
+        # What another run has taken over is not ours to let go.
         if holder is not None and holder.token == self._owner.token:
             store.let_go(self._file, tag)
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import store
-from pipeline.tables import columns, keys, wanted
+from pipeline.tables import columns, journal, keys, wanted
 from pipeline.tables.wanted import Wanted
 
 _KEYS = {"answers": "answer_id", "documents": "source", "requests": "request_id"}
@@ -45,7 +45,7 @@ def write_aside(
     """
     latest = _latest_rows(files, _KEYS[name], target)
     # Other tasks have columns of their own, which stay.
-    written = [pq.read_schema(file) for file in files]
+    written = [journal.read_schema(file) for file in files]
     schema = pa.unify_schemas([columns.schema(name, field_kinds), *written]).remove_metadata()
     out = LeftOut()
     standing: dict[str, list[wanted.Place]] = {}
@@ -78,7 +78,7 @@ def is_current(
     if not target.exists():
         return False
     own = columns.schema(name, field_kinds)
-    if not set(own.names) <= set(pq.read_schema(target).names):
+    if not set(own.names) <= set(journal.read_schema(target).names):
         return False
     for file in journaled:
         journal_rows = (row for batch in _batches(file, wanted.KEYS[name]) for row in wanted.rows(batch))
@@ -115,7 +115,7 @@ def _sorted_out(
 
 def _batches(file: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """Yield a file's rows, a few thousand at a time: a table of a million need not fit into memory."""
-    with pq.ParquetFile(file) as parquet:
+    with journal.damage_named(file), pq.ParquetFile(file) as parquet:
         for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
             yield pa.Table.from_batches([batch])
 

@@ -57,6 +57,7 @@ def _read(output: Path, name: str, schema: pa.Schema) -> pa.Table:
     if not files:
         raise OutputError(f"output={output}: has no published {name}; run or publish first")
     tables = [_conform(file, name, schema) for file in files]
+    # Shards may have tasks with other fields: what one lacks is null.
     return pa.concat_tables(tables, promote_options="default")
 
 

@@ -79,6 +79,7 @@ def of_answer(answer: Answer, stamp: Stamp, field_kinds: Mapping[str, str]) -> R
         "evidence_found": answer.evidence_found,
         "evidence_quote": answer.evidence_quote,
         "evidence_boxes": [box._asdict() for box in answer.evidence_boxes],
+        # Of a file that cannot be opened it is not known, which is not zero.
         "pages_total": subject.pages_total or None,
         "pages_read": answer.pages_read,
         "requests": answer.requests,
@@ -115,22 +116,42 @@ def refused(row: Row, reason: str) -> Row:
     kept = ("answer_id", "document_id", "source", "scope", "page", "question_id", "question", "pages_total",
             "pages_read", *SPENT, "model", "engine", "task", "run_id", "settings_hash",
             "created_at")  # fmt: skip
+    kept_answer = row["fields"] or row["answer"]
     message = f"{row['source']}, {row['question_id']}: the answer does not fit the table ({reason})"
     return {
         **{name: row[name] for name in kept},
         "status": "error",
         "error_code": "schema_invalid",
         "error": clean_text(message),
-        "answer": clean_text(str(row["fields"] or row["answer"])),
+        "answer": None if kept_answer is None else clean_text(str(kept_answer)),
         "evidence_pages": [],
         "evidence_boxes": [],
         "needs_review": True,
     }
 
 
+def refused_reply(row: Row, reason: str) -> Row:
+    """Return the row of a request whose columns cannot hold what an engine noted: an error, asked again."""
+    message = (
+        f"{row['source']}, {row['question_id']}: what the engine noted does not fit the table ({reason})"
+    )
+    return {**row, "status": "error", "error_code": "engine_failed", "error": clean_text(message)}
+
+
+def refused_document(row: Row, reason: str) -> Row:
+    """Return the row of an input whose columns cannot hold what was found out about it: an error."""
+    message = f"{row['source']}: what was found does not fit the table ({reason})"
+    return {**row, "status": "error", "error_code": "unreadable", "error": clean_text(message)}
+
+
+REFUSED = {"answers": refused, "requests": refused_reply, "documents": refused_document}
+"""What becomes of a row of each table that its columns cannot hold."""
+
+
 def to_completion(row: Mapping[str, object]) -> Completion:
     """Return what an engine said, from its row of `requests`."""
     boxes = tuple(Box(**box) for box in row.get("boxes") or ())  # type: ignore[attr-defined]
+    # Outputs of before costs were noted have nulls.
     known = [row[name] for name in Charge._fields]
     given = {name: row[name] for name in _COMPLETION}
     return Completion(

@@ -67,11 +67,12 @@ def opened(
     try:
         with disk_errors(output):
             written = Journal(layout.journal, held.token)
+            # Under the lock: nobody is writing what looks like a leftover.
             written.sweep()
             layout.sweep()
             layout.check_count()
             layout.check_types(field_kinds)
-            known, wanted = Known(layout, stamp.settings_hash), Wanted(stamp.task)
+            known, wanted = Known(layout, stamp.settings_hash, stamp.task), Wanted(stamp.task)
         sink = Sink(layout, settings, stamp, dict(field_kinds), held, written, known, wanted, charge, gate)
         yield Tables(layout, known, wanted, sink)
     finally:
@@ -84,6 +85,7 @@ def _take(held: lock.Lock, layout: Layout) -> None:
     with disk_errors(layout.output):
         layout.make_folders()
         held.acquire()
+        # After the lock is held: whoever held it before has sent all that it wrote.
         layout.fetch()
     # Taken first, then looked around: of two that begin at the same moment at least one sees the other.
     try:
@@ -132,9 +134,7 @@ class Sink:
     def add_answer(self, answer: Answer) -> None:
         """Add a finished cell."""
         # An error that repeats keeps its first row: a run that learns nothing new changes no file.
-        if answer.failure and self.known.failure(answer.cell) == answer.failure:
-            return
-        if answer.status == "not_asked" and self.known.was_not_asked(answer.cell):
+        if self.known.repeats(answer):
             return
         row = rows.of_answer(answer, self.stamp, self.field_kinds)
         self._buffer["answers"].append(row)
@@ -156,7 +156,7 @@ class Sink:
             return
         self._charge()
         tables = {
-            name: columns.to_table(added, columns.schema(name, self.field_kinds), rows.refused)
+            name: columns.to_table(added, columns.schema(name, self.field_kinds), rows.REFUSED[name])
             for name, added in self._buffer.items()
             if added
         }
@@ -166,6 +166,7 @@ class Sink:
             self.known.journal_rows += len(self._buffer["answers"])
             self._buffer = {name: [] for name in TABLES}  # now: what fails below must not add them again
             self.journal.roll_up(self.settings.journal_parts)
+        # Publishing writes every row again: at least half as many new ones keep that to a few times a row.
         if self.known.journal_rows >= max(self.settings.checkpoint_rows, self.known.finished // 2):
             self.publish(complete=False)
 
@@ -188,6 +189,7 @@ class Sink:
             except BaseException:
                 self._discard_asides()
                 raise
+            # Only now: until the tables have taken their places the journal holds these rows.
             journal.drop(parts)
         self.known.journal_rows = 0
 
@@ -227,6 +229,7 @@ class Sink:
         if rest:  # journaled before the published file that held them is replaced
             self.journal.write(rest, rolled=True)
         self.lock.check()
+        # Answers come last: whoever sees an answer finds its document and its requests.
         for name in TABLES:
             target = self.layout.published(name)
             store.settle(store.aside(target), target)

@@ -36,6 +36,7 @@ def packed(identity: str) -> Key:
         key = bytes.fromhex(identity)
     except ValueError:
         return identity
+    # Capitals and spaces would be lost: such an id stays a text.
     return key if key.hex() == identity else identity
 
 
@@ -52,6 +53,7 @@ class Wanted:
         """Note that the current inputs and questions ask for this cell; tell whether that is new."""
         asked = cell.subject.source, cell.question
         before = self._asked.setdefault(packed(cell.answer_id), asked)
+        # `setdefault` gives back the very same tuple where the key is new.
         if before is asked:
             return True
         if isinstance(before, list):

@@ -41,6 +41,7 @@ class Compared:
 def compare(old: Finished, new: Finished) -> Compared:
     """Compare answers to the same question about the same source (and page), under the same task."""
     before, after = _rows(old), _rows(new)
+    # In the order of the new run; what has vanished comes last.
     keys = dict.fromkeys([*after, *before])
     return Compared(old, new, [_change(before.get(key), after.get(key)) for key in keys])
 
@@ -50,6 +51,10 @@ def _rows(run: Finished) -> dict[_Key, Row]:
     rows: list[Row] = run.answers.select(names).to_pylist()
     judged = zip(rows, run.verdicts, strict=True)
     return {tuple(row[name] for name in _KEY): row | {"verdict": verdict} for row, verdict in judged}
+
+
+def _keys(run: Finished) -> Iterator[_Key]:
+    return zip(*(run.answers[name].to_pylist() for name in _KEY), strict=True)
 
 
 def _change(old: Row | None, new: Row | None) -> Row:
@@ -99,8 +104,11 @@ def write(settings: DiffSettings) -> tuple[Compared, Path]:
 def _both(compared: Compared) -> Finished:
     """Return the new run with the rows of the old one that are not in it any more."""
     old, new = compared.old, compared.new
-    gone = {row["old_answer_id"] for row in compared.rows if row["change"] == VANISHED}
-    answers = [index for index, each in enumerate(old.text["answer_id"]) if each in gone]
+    vanished = [row for row in compared.rows if row["change"] == VANISHED]
+    gone = {row["old_answer_id"] for row in vanished}
+    # Not by answer_id: the same bytes may have vanished under one name and be there under another.
+    places = {tuple(row[name] for name in _KEY) for row in vanished}
+    answers = [index for index, key in enumerate(_keys(old)) if key in places]
     known = set(new.document_rows)
     documents = [row for source, row in old.document_rows.items() if source not in known]
     there, ids = set(new.requests["request_id"].to_pylist()), old.requests["request_id"].to_pylist()
@@ -116,9 +124,8 @@ def _both(compared: Compared) -> Finished:
 
 def _difference(compared: Compared, both: Finished) -> Difference:
     """Return what the page shows of the changes, in the order of its rows."""
-    rows = {tuple(row[name] for name in _KEY): row for row in compared.rows}
-    keys = zip(*(both.answers[name].to_pylist() for name in _KEY), strict=True)
-    found = [rows[key] for key in keys]
+    rows: dict[_Key, Row] = {tuple(row[name] for name in _KEY): row for row in compared.rows}
+    found = [rows[key] for key in _keys(both)]
     return Difference(
         title=f"{report.name(compared.old.output)} → {report.name(compared.new.output)}",
         counted=compared.new,

@@ -67,6 +67,7 @@ def write_table(run: Finished, folder: Path, difference: Difference | None) -> i
 
 def _table(run: Finished, difference: Difference | None) -> Iterator[Json]:
     rows = run.answers.num_rows
+    # However many rows there are, the beginning of each can be searched.
     most_chars = max(200, _MOST_SEARCHED // max(rows, 1))
     documents = _documents(run)
     facets: dict[str, list[str | None]] = {
@@ -144,6 +145,7 @@ def write_details(
         attempts, documents = _attempts(run, indices), _facts(run, indices)
         details: list[Json] = []
         for index, row in zip(indices, read.rows(run.answers, indices), strict=True):
+            # What an evaluation found to be right replaces what the questions file says.
             detail = _chosen(row, _SHOWN) | {
                 "verdict": run.verdicts[index],
                 "gold_answer": run.text["gold_answer"][index],

@@ -41,6 +41,7 @@ def write(settings: ExportSettings) -> list[Path]:
     tables = {name: _READ[name](output) for name in settings.tables}
     aside = to / ".aside"
     with store.disk_errors(to):
+        # An export that was killed may have left it.
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         _WRITERS[settings.format](tables, aside)
@@ -80,6 +81,7 @@ def _cell(value: Value) -> str:
     if isinstance(value, dt.datetime):
         return value.isoformat()
     if isinstance(value, str):
+        # A number may begin with a sign and stays one.
         formula = value[:1] in ("=", "+", "-", "@", "\t", "\r") and not _NUMBER.fullmatch(value)
         return f"'{value}" if formula else value
     return _text(value)
@@ -171,7 +173,9 @@ def _section(row: Row) -> str:
     if row["task"] != "transcribe":
         head = ": ".join(filter(None, [head, " ".join(str(row["question"]).split())]))
     said = str(row["answer"] or "")
-    if row["status"] != "ok":
+    if row["status"] == "not_asked":
+        said = "*not asked*"
+    elif row["status"] != "ok":
         said = f"{said}\n\n*{row['error_code']}: {row['error']}*".strip()
     return (f"\n## {head}\n" if head else "") + f"\n{said}\n"
 

@@ -34,6 +34,7 @@ def holds(answer: str, gold: str) -> bool:
     wanted, said = _wanted(gold), _plain(answer)
     if not wanted.words:
         return said.strip() == wanted.plain
+    # "no" stands somewhere in nearly every English text.
     if wanted.is_yes_or_no:
         first = _WORD.search(said)
         return first is not None and wanted.words == [first[0]]
@@ -63,6 +64,7 @@ class _Wanted:
 def _wanted(gold: str) -> _Wanted:
     given, plain = gold.strip(), _plain(gold).strip()
     words = _WORD.findall(plain)
+    # What looks like a number and cannot be read as one, such as section 1.234.5, is compared as text.
     values = _values(given) if _NUMBER.fullmatch(given) else ()
     # Chinese and Japanese have no spaces between words, and a line's end may split a word with a hyphen.
     letters = "".join(words)

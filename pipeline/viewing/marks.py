@@ -52,6 +52,7 @@ def merge(run: Finished, marks: Path) -> Merged:
             unknown += 1
         elif key not in kept or _time(kept[key]) <= _time(mark):
             kept[key] = known[key] | mark
+    # Marks of another output: merging nothing without a word would look like success.
     if read and unknown == read:
         raise SettingsError(f"marks={marks}: none of its {read} marks is about an answer of {run.output}")
     reviews.save(run.output, [kept[key] for key in sorted(kept, key=str)])

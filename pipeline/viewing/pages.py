@@ -169,6 +169,7 @@ def _draw(
     listed = ((paths[name], name) for name in numbers if name in paths)
     documents: dict[bool, list[Document]] = {True: [], False: []}
     for document in source.listed(listed, of_run, settings.raster.scratch):
+        # Another file under that name would be shown beside an answer that is not about it.
         if document.document_id == ids[document.source]:
             documents[document.kind in images.KINDS].append(document)
     for are_images, some in documents.items():
@@ -248,6 +249,11 @@ class _Drawing:
             arguments = [str(page.image), str(self.folder / file), self.settings.report.quality]
             begun.append((page, file, encoders.schedule(picture.save_webp, arguments, _ENCODE_S)))
         for page, file, task in begun:
-            task.result()
+            try:
+                task.result()
+            except (workers.ProcessExpired, OSError) as error:  # a time limit among them
+                why = f"could not be made a picture ({type(error).__name__})"
+                self.drawn.failures[page.document.document_id, page.number] = why
+                continue
             made = Picture(file, page.width_px, page.height_px, page.points_per_px)
             self.drawn.pictures[page.document.document_id, page.number] = made

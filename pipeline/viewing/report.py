@@ -39,6 +39,7 @@ def build(
     chosen = pages.chosen(run, wanted, settings.report, changed)
     drawn = pages.draw_pages(run, chosen, settings, aside / "pages")
     with store.disk_errors(run.output):
+        # Else images of answers that are gone would gather with each report.
         _drop_others(aside / "pages", {picture.file for picture in drawn.pictures.values()})
         data.write_details(run, wanted, drawn, aside / "data", difference)
         plots = _plots(run.output / "evaluation", aside / "data")

@@ -150,6 +150,7 @@ def _by_task(run: Finished) -> list[TaskTotals]:
 def _task(run: Finished, task: str, rows: list[int], asked: list[int]) -> TaskTotals:
     status, confidence, model = run.text["status"], run.confidence, run.text["model"]
     known = [c for row in rows if status[row] == "ok" and (c := confidence[row]) is not None]
+    # A confidence of 1 belongs to the last bar.
     bars = Counter(min(int(c * _BARS), _BARS - 1) for c in known)
     took = {name: _sum(run, name, asked) for name in ("prompt_tokens", "cached_tokens", "output_tokens")}
     return TaskTotals(

@@ -98,3 +98,11 @@ def test_without_all_tokens_of_the_answer_nothing_is_claimed() -> None:
 def test_a_probability_that_is_none_makes_nothing_sure() -> None:
     completion = Completion("ab", "stop", token_ends=(1, 2), token_probabilities=(0.9, math.nan))
     assert confidence(completion, [(0, 2)]) == 0.0
+
+
+def test_every_item_of_a_reply_that_is_a_list_counts() -> None:
+    text = '[{"a": "sure"}, {"b": "guess"}, 7]'
+    assert of(written(text, ("guess", 0.1))) == 0.1
+    assert of(written(text, ("7", 0.2))) == 0.2
+    assert of(written('"a{b"', ("b", 0.3))) == 0.3
+    assert of(written("```json\n7\n```", ("json", 0.1), ("7", 0.4))) == 0.4

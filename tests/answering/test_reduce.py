@@ -161,6 +161,18 @@ def test_a_part_that_failed_makes_the_answer_an_error_without_losing_it() -> Non
     assert got.failure == Failure("engine_failed", "lost")
 
 
+def test_of_an_engine_that_hands_on_candidates_the_only_part_left_is_merged_too() -> None:
+    made = reducer(checks_parts=False)
+    first, second = (settle(chunk(page(n), siblings=2, position=n - 1))[0][0] for n in (1, 2))
+    made.add(first, Completion('{"candidates": []}', "stop"))
+    outcome = made.add(second, Completion("", "error", failure=Failure("render_timeout", "not drawn")))
+    assert isinstance(outcome, list)
+    (merge,) = outcome
+    assert merge.parts == ('{"candidates": []}',)
+    got = answered(made.add(merge, reply("found", [1])))
+    assert (got.status, got.answer, got.failure) == ("error", "found", Failure("render_timeout", "not drawn"))
+
+
 def test_a_page_that_could_not_be_rendered_is_left_out_and_named() -> None:
     broken = page(2, failure=Failure("render_timeout", "a.pdf, page 2: not done"))
     (asked,), _ = settle(chunk(page(1), broken, page(3)))

@@ -112,8 +112,8 @@ def test_what_is_not_stated_is_null() -> None:
 
 
 @pytest.fixture
-def complete(compose: Callable[..., RunSettings], tmp_path: Path) -> Callable[..., Completion]:
-    """Ask the reader of text about pages."""
+def attempt(compose: Callable[..., RunSettings], tmp_path: Path) -> Callable[..., Completion]:
+    """Ask the reader of text about pages, which it may fail to read."""
 
     def answer(pages: Sequence[Page], *overrides: str) -> Completion:
         settings = compose(f"input={SAMPLES}", *overrides)
@@ -122,6 +122,17 @@ def complete(compose: Callable[..., RunSettings], tmp_path: Path) -> Callable[..
         with EmbeddedEngine(settings.engine.embedded, engine_context(settings, tmp_path)) as engine:
             engine.put([Request("r", cell, "ask", tuple(pages), "?", 10)], window_number=0)
             ((_, completion),) = engine.take()
+        return completion
+
+    return answer
+
+
+@pytest.fixture
+def complete(attempt: Callable[..., Completion]) -> Callable[..., Completion]:
+    """Ask the reader of text about pages."""
+
+    def answer(pages: Sequence[Page], *overrides: str) -> Completion:
+        completion = attempt(pages, *overrides)
         assert completion.failure is None
         return completion
 
@@ -391,6 +402,16 @@ def test_pages_that_were_read_and_forgotten_are_read_again(
         pages.append(replace(page, number=number, ordinal=number))
     completion = complete([*pages, *pages], "task=transcribe")
     assert completion.text.split() == ["elephant", "lighthouse"]
+
+
+def test_a_layer_that_is_not_what_a_page_shows_is_never_read_for_it(
+    attempt: Callable[..., Completion], tmp_path: Path
+) -> None:
+    page = replace(page_of("scan.pdf", "The hidden total is 99."), image=tmp_path / "lost.ppm")
+    assert attempt([replace(page, text_covers=False)], "task=transcribe").failure
+    Image.new("RGB", (300, 80), "white").save(tmp_path / "lost.ppm")
+    assert "99" not in attempt([replace(page, text_covers=False)], "task=transcribe").text
+    assert "99" in attempt([replace(page, text_covers=True)], "task=transcribe").text
 
 
 def test_auto_says_which_engine_and_why(compose: Callable[..., RunSettings]) -> None:

@@ -356,6 +356,26 @@ def test_a_server_that_comes_later_is_waited_for(open_bench: Open) -> None:
     assert len(bench.take(3)) == 3
 
 
+def test_a_server_that_comes_back_as_another_is_told_once_and_not_used(
+    open_bench: Open, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "_POLL_S", 0.05)
+    steady, changing = ProtocolServer(), ProtocolServer()
+    bench = open_bench(steady, changing)
+    changing.kill()
+    questions(bench, 24)
+    bench.take(24)
+    wait_until(lambda: "its documents go to others" in caplog.text)
+    changing.behaviour.version = "0.33.0"
+    changing.start()
+    wait_until(lambda: "not used" in caplog.text)
+    questions(bench, 24)
+    assert [completion.failure for _, completion in bench.take(24)] == [None] * 24
+    warnings = [record.getMessage() for record in caplog.records if "not used" in record.getMessage()]
+    assert len(warnings) == 1
+    assert "it serves tiny by vLLM 0.33.0 now, not tiny by vLLM 0.32.0" in warnings[0]
+
+
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [

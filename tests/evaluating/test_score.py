@@ -361,3 +361,12 @@ def test_answers_that_a_calibration_was_fitted_on_do_not_say_what_it_is_worth(
     execute(settings(tmp_path, f"engine.calibration={file}"))
     done = task.perform(compose_evaluate([f"run={run.output}"]))
     assert "2 answers were fitted on and are left out of what confidence is worth" in done.text
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe{}", b"[]", b"{"])
+def test_a_calibration_that_cannot_be_read_is_refused_in_a_line(
+    run: RunSettings, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "torn.json").write_bytes(content)
+    with pytest.raises(SettingsError, match="is no calibration"):
+        execute(settings(tmp_path, f"engine.calibration={tmp_path / 'torn.json'}"))

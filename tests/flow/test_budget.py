@@ -7,15 +7,17 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
 import scripted
 
-from pipeline.config import RunSettings
+from pipeline.config import BudgetSettings, RunSettings
 from pipeline.errors import OverBudget
 from pipeline.flow import meter
-from pipeline.records import Request
+from pipeline.flow.budget import Budget
+from pipeline.records import FREE, Chunk, Document, Request, Subject
 from pipeline.run import execute, plan
 from pipeline.sharding.publish import publish
 
@@ -114,3 +116,22 @@ def test_a_budget_of_money_stops_the_embedded_engine_too(
     assert "raise it and run again" in record["error"]
     execute(compose(f"input={folder}", "cost.core_hour_price=1", "budget.money=100", "engine=embedded"))
     assert len(pd.read_parquet(Path(settings.output) / "answers")) == COUNT + 1
+
+
+def test_a_window_that_cost_nothing_does_not_make_all_others_free(tmp_path: Path) -> None:
+    documents = [Document(f"{n}.pdf", Path(f"{n}.pdf"), "pdf", 1, str(n)) for n in range(3)]
+    windows = [[Chunk(Subject("document", each.source, "", (), 1), (), (), 0)] for each in documents]
+    holder: Any = SimpleNamespace(rate=meter.Rate(1, 1, 0.0), charged_s=0.0)
+    account: Any = SimpleNamespace(spent=lambda rate: FREE, reserved=FREE)
+    predictor: Any = SimpleNamespace(seconds=lambda chunk, is_scan: 6.0)
+    budget = Budget(
+        BudgetSettings(gpu_hours=10 / 3600, money=None), holder, account, predictor,
+        is_stored=lambda request: False, is_scan=lambda source: False,
+        spent_by_others=lambda: FREE, note=lambda: None,
+    )  # fmt: skip
+    passed = budget.within(windows)
+    assert next(passed) == windows[0]
+    assert next(passed) == []  # nothing is known of the first yet
+    budget.answered(windows[0])  # all of it was blank
+    assert next(passed) == windows[1]
+    assert next(passed) == []  # both together may be more than is left

@@ -128,6 +128,7 @@ def test_conditions_are_read(text: str, read: Condition | None) -> None:
         ("signed = yes", "when: signed = yes: write question_id =="),
         ("sealed == yes", "`when` names sealed, which is no question_id"),
         ("who == yes", "`when` waits for its own answer"),
+        ("again == yes\nagain,Who signed it?,", "`when` waits for its own answer"),
     ],
 )
 def test_a_condition_that_cannot_be_met_is_refused(
@@ -135,3 +136,21 @@ def test_a_condition_that_cannot_be_met_is_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=says):
         execute(settings(rows=f"{HEAD}signed,Is it signed?,\nwho,Who signed it?,{when}\n"))
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_the_same_words_under_two_ids_are_asked_where_either_is_to_be(
+    settings: Callable[..., RunSettings], monkeypatch: pytest.MonkeyPatch, is_new: bool
+) -> None:
+    twice = "signed,Is it signed?,\nagain,Is it signed?,\n"
+    if not is_new:  # the leading answer is there already, under the first id
+        scripted.install(monkeypatch, reply)
+        execute(settings(rows=HEAD + twice))
+    who = "who,Who signed it?,again == 'yes'\nwhy,Why did they?,again == 'never'\n"
+    scripted.install(monkeypatch, reply)
+    done = settings(rows=HEAD + twice + who + "anyway,Why did they?,signed != 'never'\n")
+    execute(done)
+    found = statuses(done)
+    assert [found["a.pdf", name] for name in ("signed", "again", "who", "why", "anyway")] == ["ok"] * 5
+    assert found["b.pdf", "who"] == "not_asked"
+    assert found["b.pdf", "why"] == found["b.pdf", "anyway"] == "ok"

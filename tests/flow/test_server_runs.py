@@ -75,11 +75,25 @@ def test_a_long_document_is_merged_and_everything_is_counted(
     assert execute(settings).requests == 3
 
 
-def test_a_question_without_a_document_is_answered(server: ProtocolServer) -> None:
+def test_a_question_without_a_document_is_answered(
+    server: ProtocolServer, caplog: pytest.LogCaptureFixture
+) -> None:
     reply = pipeline.ask("Which day is it?", engine="server", settings={"engine.urls": [server.url]})
     assert reply == REPLY
     assert server.asked[-1].text == "Which day is it?"
     assert server.asked[-1].images == 0
+    assert "the reply is cut" not in caplog.text
+    whole = server.behaviour.says
+
+    def cut(asked: Asked) -> list[dict[str, Any]]:
+        chunks: list[dict[str, Any]] = [*whole(asked)]
+        chunks[-2]["choices"][0]["finish_reason"] = "length"
+        return chunks
+
+    server.behaviour.says = cut
+    given: dict[str, object] = {"engine.urls": [server.url], "task.max_output_tokens": 3}
+    assert pipeline.ask("Which day is it?", engine="server", settings=given) == REPLY
+    assert "the reply is cut after 3 tokens; raise task.max_output_tokens" in caplog.text
     with pytest.raises(SettingsError, match="engine=embedded: reads documents"):
         pipeline.ask("Which day is it?", engine="embedded")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,14 @@ import pymupdf
 import pytest
 import scripted
 
+from pipeline.asking.tokens import TokenCounter
 from pipeline.config import RunSettings
 from pipeline.errors import EngineLost, SettingsError
 from pipeline.flow.progress import describe
+from pipeline.flow.session import Session
 from pipeline.records import Request
 from pipeline.run import execute, plan
+from pipeline.workers import Task
 
 GOOD = '{"answer": "fine", "pages": [1], "quote": "Some words on this page."}'
 SCHEMA = (
@@ -228,6 +232,9 @@ def test_the_summary_says_what_was_kept_and_what_left(
     third = execute(compose(*given, "task.question=Another?"))
     assert (third.answered, third.reused) == (3, 0)
     assert "none of the" in describe(third, settings.output)
+    other = execute(compose(f"input={three}", "engine=vllm", "task=describe"))
+    assert (other.cells, other.earlier) == (3, 0)
+    assert "none of the" not in describe(other, settings.output)  # those are of another task
 
 
 def test_replies_may_come_in_any_order(
@@ -246,3 +253,57 @@ def test_replies_may_come_in_any_order(
     assert table["answer"].to_dict() == {"long.pdf": "merged", "short.pdf": "fine"}
     assert table["pages_read"].to_dict() == {"long.pdf": 64, "short.pdf": 1}
     assert sum(request.kind == "merge" for request in engine.asked) == 1
+
+
+def test_parts_that_say_the_same_in_two_groups_are_merged_group_by_group(
+    compose: Callable[..., RunSettings], make_pdf: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reply(request: Request) -> scripted.Play:
+        # Long enough that not all of them fit one request: two groups of parts have the very same words.
+        text = "no " * 1200 if request.kind == "ask" else "nowhere"
+        return scripted.says(json.dumps({"answer": text, "pages": [], "quote": None}))
+
+    folder = make_pdf("in/a.pdf", *(f"Page {number}." for number in range(4))).parent
+    engine = scripted.install(monkeypatch, reply)
+    settings = compose(
+        f"input={folder}", "engine=vllm", "task=qa", "task.question=Where?", "pack.max_images=1",
+        "model.context_tokens=4500", "task.max_output_tokens=400",
+    )  # fmt: skip
+    execute(settings)
+    assert [request.kind for request in engine.asked].count("merge") == 3
+    assert answers(settings)["answer"].tolist() == ["nowhere"]
+    requests = pd.read_parquet(Path(settings.output) / "requests")
+    assert requests["request_id"].is_unique
+    assert len(requests) == 7
+
+
+@pytest.mark.parametrize("scope", ["document", "page", "folder"])
+def test_the_rows_of_files_that_cannot_be_read_say_each_why(
+    compose: Callable[..., RunSettings], three: Path, monkeypatch: pytest.MonkeyPatch, scope: str
+) -> None:
+    for name in ("one/x.pdf", "two/y.pdf"):
+        (three / name).parent.mkdir()
+        (three / name).symlink_to(three / "nowhere")
+    scripted.install(monkeypatch, lambda request: scripted.says(GOOD))
+    task = ["task=qa", "task.question=What?", f"task.scope={scope}"]
+    settings = compose(f"input={three}", "engine=vllm", *task)
+    execute(settings)
+    failed = answers(settings).query("status == 'error'")
+    assert len(failed) == failed["answer_id"].nunique() == 2
+    for source, error in failed["error"].items():
+        assert str(error).startswith(f"{source}")
+
+
+def test_a_run_leaves_nothing_in_memory_when_it_ends(
+    compose: Callable[..., RunSettings], three: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted.install(monkeypatch, lambda _: scripted.says(GOOD))
+    (three / "broken.pdf").write_bytes(b"%PDF-1.7 and nothing else")
+    (three / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and nothing else")
+    gc.collect()
+    gc.disable()  # freed at once: Python collects circles late, for it sees nothing of the vocabulary's size
+    try:
+        execute(compose(f"input={three}", "engine=vllm", "task=qa", "task.question=Which?"))
+        assert not [each for each in gc.get_objects() if isinstance(each, Session | TokenCounter | Task)]
+    finally:
+        gc.enable()

@@ -43,7 +43,7 @@ ROOT = Path(__file__).parents[2]
 BATCH = 100
 PAGE_S = 10
 _WARM_BATCHES = 3
-_MAY_GROW_MB = 100
+_MAY_GROW_MB = 40
 
 
 def generate(folder: Path) -> None:

@@ -157,6 +157,17 @@ def hidden_by_expression() -> bytes:
     return pdf(catalog, PAGES, page, stream(text), FONT, group, hidden)
 
 
+def hidden_text() -> bytes:
+    """Return a PDF of one page with white words on white, and one outside of the page."""
+    content = b"1 g BT /F 12 Tf 40 200 Td (All of these words are white) Tj 0 g 900 0 Td (outside) Tj ET"
+    return pdf(CATALOG, PAGES, PAGE, stream(content), FONT)
+
+
+def other_text_given() -> bytes:
+    content = b"/Span<</ActualText(Total 9999)>>BDC BT /F 24 Tf 40 200 Td (Total 1234) Tj ET EMC"
+    return pdf(CATALOG, PAGES, PAGE, stream(content), FONT)
+
+
 def hairlines() -> bytes:
     lines = " ".join(f"20 {y} m 380 {y} l S" for y in range(20, 300, 40))
     return pdf(CATALOG, PAGES, PAGE, stream(f"0.05 w {lines}".encode()), FONT)
@@ -241,3 +252,24 @@ def book(path: Path, names: list[str]) -> None:
         archive.writestr("__MACOSX/._page1.jpg", b"\0\5\x16\7")
         archive.writestr("ComicInfo.xml", b"<ComicInfo/>")
         archive.writestr(".thumbs/small.png", png())
+
+
+def e_book(path: Path, chapter: str, encrypted: str = "") -> None:
+    """Write an e-book of one chapter; `encrypted` is what its list of encrypted members names."""
+    container = (
+        '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container" version="1.0"><rootfiles>'
+        '<rootfile full-path="c.opf" media-type="application/oebps-package+xml"/></rootfiles></container>'
+    )
+    package = (
+        '<package xmlns="http://www.idpf.org/2007/opf" version="3.0"><manifest><item id="a" href="a.xhtml"'
+        ' media-type="application/xhtml+xml"/></manifest><spine><itemref idref="a"/></spine></package>'
+    )
+    members = {"mimetype": "application/epub+zip", "META-INF/container.xml": container, "c.opf": package}
+    text = '<html xmlns="http://www.w3.org/1999/xhtml"><body><p>Seven apples.</p></body></html>'
+    members[chapter] = text
+    if encrypted:
+        entry = f'<e:EncryptedData><e:CipherReference URI="{encrypted}"/></e:EncryptedData>'
+        members["META-INF/encryption.xml"] = f"<encryption>{entry}</encryption>"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)

@@ -125,6 +125,33 @@ def test_a_stamp_on_a_scan_does_not_cover_it(tmp_path: Path, stamp: str) -> None
     assert not page.text_covers and not page.blank
 
 
+def test_a_page_number_on_a_text_of_outlines_does_not_cover_it(tmp_path: Path) -> None:
+    lines = [(ENGLISH[:70], 57.6, 84.5 + 20.16 * n) for n in range(30)]
+    with pymupdf.open(paper(tmp_path / "text.pdf", *lines)) as document:
+        drawn = document[0].get_svg_image(text_as_path=True).encode()
+    with pymupdf.open(stream=drawn, filetype="svg") as shapes:
+        document = pymupdf.open(stream=shapes.convert_to_pdf())
+    document[0].insert_text((560, 830), "117")
+    document.save(tmp_path / "a.pdf")
+    (page,) = read(tmp_path / "a.pdf")
+    assert page.text.strip() == "117" and not page.text_covers
+
+
+def test_a_chart_with_few_words_is_covered_by_them(tmp_path: Path) -> None:
+    with pymupdf.open() as document:
+        page = document.new_page(width=595, height=842)
+        page.insert_text((60, 60), "Ships by month")
+        for month in range(12):
+            bar = pymupdf.Rect(60 + 40 * month, 700 - 40 * (month % 7 + 3), 85 + 40 * month, 700)
+            page.draw_rect(bar, fill=(0.1, 0.3, 0.7))
+            page.insert_text((62 + 40 * month, 715), f"M{month + 1}")
+        for height in range(300, 700, 40):
+            page.draw_line((50, height), (545, height), color=(1, 1, 1))
+        document.save(tmp_path / "a.pdf")
+    (page,) = read(tmp_path / "a.pdf")
+    assert page.text_covers
+
+
 def test_the_invisible_layer_of_a_scan_that_was_read_covers_it(tmp_path: Path) -> None:
     lines = [(ENGLISH[:70], 57.6, 84.5 + 20.16 * n) for n in range(30)]
     assert read(paper(tmp_path / "a.pdf", *lines, image=scan(30), mode=3))[0].text_covers

@@ -137,6 +137,27 @@ def test_what_an_expression_about_layers_hides_is_not_drawn(read: Read) -> None:
     assert below == (255, 255, 255)
 
 
+def test_a_page_turned_by_no_right_angle_is_upright(read: Read) -> None:
+    pages = odd.PAGES.replace("/Count", "/Rotate 90/Count")
+    for angle, shape in ((45, "wide"), (-100, "wide"), (450, "tall"), (0, "wide")):
+        page_object = odd.PAGE.replace("/Contents", f"/Rotate {angle}/Contents")
+        _, (page,) = read(f"{angle}.pdf", odd.plain(pages=pages, page=page_object))
+        assert ("wide" if page.width_px > page.height_px else "tall") == shape
+        assert "Potato" in page.text and page.text_covers
+
+
+def test_a_page_whose_text_nobody_sees_is_blank(read: Read) -> None:
+    _, (page,) = read("a.pdf", odd.plain("Potato) Tj ET 1 g BT /F 12 Tf 9 9 Td (white"))
+    assert not page.blank
+    _, (page,) = read("b.pdf", odd.hidden_text())
+    assert (page.blank, page.text_covers, page.text, page.words.texts) == (True, False, "", ())
+
+
+def test_a_text_given_in_place_of_what_is_drawn_is_not_read(read: Read) -> None:
+    _, (page,) = read("a.pdf", odd.other_text_given())
+    assert page.text.strip() == "Total 1234"
+
+
 def test_hairlines_are_seen(read: Read) -> None:
     _, (page,) = read("a.pdf", odd.hairlines())
     assert not page.blank
@@ -248,6 +269,29 @@ def test_a_cut_tiff_keeps_the_pages_that_are_there(read: Read, tmp_path: Path) -
     assert code(outline, pages) == "corrupt"
 
 
+@pytest.mark.parametrize(
+    ("per_inch", "shape"), [((204, 98), (800, 832)), ((98, 204), (832, 400)), ((300, 300), (800, 400))]
+)
+def test_a_fax_is_as_high_as_it_was_on_paper(
+    read: Read, tmp_path: Path, per_inch: tuple[int, int], shape: tuple[int, int]
+) -> None:
+    size = (800, 400) if per_inch[0] >= per_inch[1] else (400, 400)
+    Image.new("1", size).save(tmp_path / "a.tiff", dpi=per_inch)
+    _, (page,) = read("a.tiff")
+    assert page.width_px - 16 < shape[0] <= page.width_px
+    assert page.height_px - 16 < shape[1] <= page.height_px
+    assert image_of(page).getextrema() == ((0, 0),) * 3  # to its last row and column
+
+
+def test_white_on_nothing_is_seen_and_nothing_is_blank(read: Read, tmp_path: Path) -> None:
+    image = Image.new("RGBA", (320, 160), (255, 255, 255, 0))
+    image.save(tmp_path / "nothing.png")
+    image.paste((255, 255, 255, 255), (40, 40, 280, 120))
+    image.save(tmp_path / "white.png")
+    assert read("nothing.png")[1][0].blank and not read("white.png")[1][0].blank
+    assert color(read("white.png")[1][0]) == (255, 255, 255)
+
+
 @pytest.mark.parametrize("kind", ["HEIF", "AVIF"])
 def test_photos_of_phones_are_read(read: Read, tmp_path: Path, kind: str) -> None:
     pillow_heif.register_heif_opener()
@@ -277,6 +321,17 @@ def test_a_broken_page_of_a_book_costs_itself(read: Read, tmp_path: Path) -> Non
     assert [page.failure is None for page in pages] == [True, False, True]
 
 
+def test_a_book_whose_chapters_cannot_be_read_does_not_pass_for_one_that_says_so(
+    read: Read, tmp_path: Path
+) -> None:
+    odd.e_book(tmp_path / "plain.epub", "a.xhtml", encrypted="fonts/a.otf")
+    assert "Seven apples" in read("plain.epub")[1][0].text
+    odd.e_book(tmp_path / "locked.epub", "a.xhtml", encrypted="a.xhtml")
+    assert code(*read("locked.epub")) == "encrypted"
+    odd.e_book(tmp_path / "missing.epub", "b.xhtml")
+    assert code(*read("missing.epub")) == "unreadable"
+
+
 # ---- drawings ----
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {}>{}</svg>'
@@ -294,6 +349,12 @@ def drawing(inside: str, root: str = 'width="200" height="100"') -> bytes:
          "<rect fill='url(#g)' width='200' height='100'/>", (255, 0, 0)),
         ("<switch><foreignObject/><rect fill='blue' width='200' height='100'/></switch>",
          (0, 0, 255)),
+        ("<style>:root{--a:var(--b);--b:#0f0}rect{fill:var(--a)}</style>"
+         "<rect width='200' height='100'/>", (0, 255, 0)),
+        ("<rect style='fill:var(--none, rgb(0, 0, 255))' width='200' height='100'/>", (0, 0, 255)),
+        ("<style>:root{--a:#f00}@media (prefers-color-scheme: dark){:root{--a:#000}}</style>"
+         "<rect fill='black' style='fill:light-dark(var(--a), var(--dark, #121212))' width='200'"
+         " height='100'/>", (255, 0, 0)),
     ],
 )  # fmt: skip
 def test_drawings_look_as_in_a_browser(read: Read, inside: str, expected: tuple[int, int, int]) -> None:
@@ -320,6 +381,21 @@ def test_the_words_of_a_drawing_are_drawn_and_read_in_whatever_font(read: Read) 
     html = "<foreignObject width='200' height='100'><p xmlns='http://www.w3.org/1999/xhtml'>Label</p></foreignObject>"
     _, (page,) = read("b.svg", drawing(html))
     assert not page.blank
+
+
+def test_variables_that_hold_each_other_end(read: Read) -> None:
+    bomb = "".join(f"--v{n}:{f'var(--v{n + 1}) ' * 12};" for n in range(30))
+    rect = "<rect style='fill:var(--v0)' width='200' height='100'/>"
+    outline, pages = read("a.svg", drawing(f"<style>:root{{{bomb}--x:var(--x)}}</style>{rect}"))
+    assert code(outline, pages) == "ok"
+
+
+def test_the_cells_of_a_table_in_a_drawing_stay_apart(read: Read) -> None:
+    table = "<table xmlns='http://www.w3.org/1999/xhtml'><tr><td>17</td><td>42</td></tr></table>"
+    cells = f"<foreignObject width='200' height='100'>{table}</foreignObject>"
+    apart = f"<foreignObject width='200' height='100'>{table.replace('</td><td>', ' ')}</foreignObject>"
+    (_, (first,)), (_, (second,)) = read("a.svg", drawing(cells)), read("b.svg", drawing(apart))
+    assert image_of(first).tobytes() == image_of(second).tobytes()
 
 
 def test_a_drawing_for_dark_pages_stands_on_its_own_color(read: Read) -> None:

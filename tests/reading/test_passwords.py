@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.errors import SettingsError
@@ -13,6 +13,7 @@ from pipeline.texts import matches
 NAME = st.text(st.sampled_from("ab/.*?[]é"), min_size=1, max_size=6)
 
 
+@example(listed=[("a/", "of what is in the folder")], source="a")
 @given(listed=st.lists(st.tuples(st.one_of(NAME, st.just("")), st.text(max_size=2)), max_size=8), source=NAME)
 def test_the_first_pattern_that_names_a_document_gives_its_password(
     listed: list[tuple[str, str]], source: str

@@ -283,13 +283,17 @@ def test_documents_of_formats_that_are_not_read_have_rows_that_say_what_to_do(tm
     (tmp_path / "memo").write_bytes(b"{\\rtf1 hello}")
     (tmp_path / "photo").write_bytes(b"\0\0\0\x0cjP  \r\n\x87\n")
     (tmp_path / "shot.dng").write_bytes(b"II*\0\x08\0\0\0")
+    (tmp_path / "mail.eml").write_text("From: a@b.c\n\nPlease pay 42 EUR.")
+    (tmp_path / "flat.fodt").write_text('<?xml version="1.0"?><office:document/>')
+    (tmp_path / "logo.svgz").write_bytes(gzip.compress(b"<svg/>"))
     (tmp_path / "id.key").write_text("a key of ssh")
     (tmp_path / "~$letter.docx").write_bytes(bytes(162))
     found = source.find(str(tmp_path), EVERYTHING, WHOLE, balance)
     rows = {d.source: d for d in found.documents}
     assert {name: row.kind for name, row in rows.items()} == {
-        "bundle.zip": "zip", "letter": "docx", "memo": "rtf", "old.doc": "doc", "photo": "jp2",
-        "sheet.xlsx": "xlsx", "shot.dng": "dng", "talk.odp": "odp",
+        "bundle.zip": "zip", "flat.fodt": "fodt", "letter": "docx", "logo.svgz": "svgz", "mail.eml": "eml",
+        "memo": "rtf", "old.doc": "doc", "photo": "jp2", "sheet.xlsx": "xlsx", "shot.dng": "dng",
+        "talk.odp": "odp",
     }  # fmt: skip
     assert all(row.failure and row.failure.code == "unsupported" for row in rows.values())
     assert "convert it to PDF" in rows["letter"].failure.message  # type: ignore[union-attr]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import shutil
@@ -14,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import run
+from pipeline.command import fail
 from pipeline.config import RunSettings
 from pipeline.errors import OutputError, SettingsError
 from pipeline.flow import session
+from pipeline.flow.progress import describe
 from pipeline.run import execute, plan
 from pipeline.sharding.balance import balance
 from pipeline.sharding.progress import status
@@ -242,3 +245,52 @@ def test_the_status_of_a_run_without_a_plan(
     assert (seen.state, seen.inputs_done, seen.answered) == ("complete", 15, done.answered)
     assert "complete: describe" in describe_run(seen) and "15 of 15 (100%)" in describe_run(seen)
     assert json.loads(as_json(None, [seen]))["runs"][0]["pages"] == done.pages
+
+
+def test_a_damaged_plan_is_said_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "plan.parquet").write_bytes(b"PAR1 torn")
+    with pytest.raises(OutputError, match=r"plan\.parquet: cannot be read \(.*\); plan again"):
+        status(str(tmp_path))
+
+
+def test_a_clock_that_is_behind_that_of_the_run_gives_no_negative_time(
+    compose: Callable[..., RunSettings], folder: Path, tmp_path: Path
+) -> None:
+    settings = compose(f"input={folder}", "engine=embedded")
+    with session.opened(settings, lambda: run.inputs(settings)) as open_run:
+        open_run.account.begun += dt.timedelta(hours=1)
+        open_run.account.summary.inputs_done = 5
+        open_run.record("running")
+        _, (seen,) = found_in(str(tmp_path / "output"))
+    assert seen.seconds == 0.0
+
+
+def test_names_with_line_breaks_stay_on_their_line(
+    compose: Callable[..., RunSettings], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "two\nlines\x1b[2J.pdf").write_bytes(b"%PDF-1.7 broken")
+    settings = compose(f"input={tmp_path / 'in'}", "engine=embedded")
+    shown = [plan(settings), describe(execute(settings), settings.output)]
+    with pytest.raises(SystemExit):
+        fail(SettingsError("input=two\nlines: there is no such file"))
+    shown.append(capfd.readouterr().err)
+    for text in shown:
+        assert "two\\nlines" in text and "\x1b" not in text
+
+
+@pytest.mark.parametrize(("scope", "name"), [("document", "03.pdf"), ("folder", "sub/last.pdf")])
+def test_what_is_missing_is_said_of_the_shard_that_was_to_answer_it(
+    compose_shard: Callable[..., RunSettings], folder: Path, tmp_path: Path, scope: str, name: str
+) -> None:
+    for number in range(6, 12):
+        (folder / f"{number:02}.pdf").unlink()
+    more = ["task=qa", "task.question=Who is the author?", f"task.scope={scope}"]
+    plan(compose_shard(None, *more))
+    planned = pd.read_parquet(tmp_path / "output" / "plan.parquet").set_index("source")["shard"]
+    lacking = int(planned[name])
+    # To tell it from the shard that others would be said of by default.
+    assert lacking != 0
+    for index in {0, 1, 2} - {lacking}:
+        execute(compose_shard(index, *more))
+    assert set(publish(compose_shard(None, *more)).missing) == {lacking}

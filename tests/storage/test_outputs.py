@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -77,6 +78,26 @@ def test_what_was_committed_is_there_for_another_machine(bucket: Place) -> None:
         second.sink.publish(complete=True)
     assert answered(url) == ["a", "b", "c"]
     assert not [key for key in keys(bucket) if "part-" in key]
+
+
+@pytest.mark.parametrize("member", ["../outside", "/etc/outside", "sub/inside", "link"])
+def test_an_archive_that_is_no_part_of_a_journal_writes_nothing_outside_of_it(
+    bucket: Place, tmp_path: Path, member: str
+) -> None:
+    url = str(bucket.below("run"))
+    with opened(url) as tables:
+        add(tables, "a")
+        tables.sink.commit()
+    (part,) = [key for key in keys(bucket) if key.endswith(".tar")]
+    with tarfile.open(tmp_path / "odd.tar", "w") as archive:
+        odd = tarfile.TarInfo(member)
+        if member == "link":
+            odd.type, odd.linkname = tarfile.SYMTYPE, "/etc"
+        archive.addfile(odd)
+    objects.upload(tmp_path / "odd.tar", bucket.below(part))
+    with pytest.raises(OutputError, match=r"\.tar: cannot be read \(TarError\); restore it"), opened(url):
+        pass
+    assert not list(tmp_path.rglob("*side"))
 
 
 def scenario(url: str, committed: set[str]) -> None:

@@ -19,7 +19,7 @@ import pipeline
 from pipeline import objects, store
 from pipeline.config import RunSettings
 from pipeline.objects import Place
-from pipeline.run import execute, plan
+from pipeline.run import execute, pilot, plan
 from pipeline.sharding.publish import publish
 from pipeline.status import found_in
 
@@ -157,3 +157,14 @@ def test_shards_of_a_plan_over_object_storage_give_the_tables_of_one_run(
         assert not publish(shard()).missing
     execute(compose(f"input={folder}", "engine=embedded"))
     pd.testing.assert_frame_equal(rows(pipeline.load(url)), rows(pipeline.load(tmp_path / "output")))
+
+
+def test_a_pilot_over_object_storage_chooses_the_same_sample_again(
+    bucket: Place, folder: Path, compose: Callable[..., RunSettings]
+) -> None:
+    url = str(bucket.below("run"))
+    settings = compose(f"input={folder}", f"output={url}", "engine=embedded", "pilot=2")
+    for again in (False, True):
+        with store.opened(url):  # each as on a machine of its own
+            assert "of 4 that can be read are answered" in pilot(settings)
+        assert len(pipeline.load(url).answers) == 2, again

@@ -470,3 +470,57 @@ def test_an_answer_made_by_other_settings_is_made_again(
         second.sink.publish(complete=True)
     (row,) = answers(tmp_path).to_dict("records")
     assert (row["settings_hash"], row["evidence_quote"]) == ("other", "now quoted")
+
+
+def test_what_a_server_says_it_took_costs_its_own_row_where_no_column_holds_it(
+    tables: Callable[..., AbstractContextManager[Tables]], tmp_path: Path
+) -> None:
+    with tables() as first:
+        for name, count in (("a", 7), ("b", 2**70)):
+            request = Request(name, cell(name), "ask", (), "q?", 10)
+            first.sink.add_request(request, Completion("said", "stop", prompt_tokens=count))
+            add(first, cell(name), prompt_tokens=count)
+        first.sink.commit()
+        first.sink.publish(complete=True)
+    for table in (answers(tmp_path), pd.read_parquet(tmp_path / "out" / "requests")):
+        assert table.set_index("source")["status"].to_dict() == {"a": "ok", "b": "error"}
+        assert table["error"][1].startswith("b, q: ")
+    with tables() as second:
+        assert not second.known.is_finished(cell("b"), retry_errors=True)
+        assert second.known.replies.get(Request("b", cell("b"), "ask", (), "q?", 10)) is None
+
+
+def test_an_answer_of_nothing_that_does_not_fit_stays_nothing(
+    tables: Callable[..., AbstractContextManager[Tables]], tmp_path: Path
+) -> None:
+    with tables() as first:
+        first.wanted.add_document(document("a"))
+        first.wanted.want(cell("a"))
+        first.sink.add_answer(Answer(cell("a"), "ok", answer=None, output_tokens=2**70))
+        first.sink.commit()
+        first.sink.publish(complete=True)
+    assert answers(tmp_path)["status"].tolist() == ["error"]
+    assert answers(tmp_path)["answer"].isna().all()
+
+
+def test_a_shard_has_the_last_word_over_what_left_the_tables_before_it(
+    tables: Callable[..., AbstractContextManager[Tables]], tmp_path: Path
+) -> None:
+    with tables() as first:
+        add(first, cell("a"), cell("a", "old"), failure=Failure("truncated", "cut"))
+        first.sink.commit()
+        first.sink.publish(complete=True)
+    with tables() as second:  # nobody asks for "old" any more: its row stays in the journal
+        add(second, cell("a"))
+        second.sink.commit()
+        second.sink.publish(complete=True)
+    with tables(ShardSettings(index=0, count=2, planned=True)) as shard:
+        add(shard, cell("a", "old"))
+        shard.sink.commit()
+    with tables() as whole:
+        assert whole.known.is_finished(cell("a", "old"), retry_errors=True)
+        for each in (cell("a"), cell("a", "old")):
+            whole.wanted.want(each)
+        whole.wanted.add_document(document("a"))
+        whole.sink.publish(complete=True)
+    assert answers(tmp_path).set_index("question_id")["status"].to_dict() == {"q": "ok", "old": "ok"}

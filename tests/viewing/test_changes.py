@@ -91,3 +91,19 @@ def test_the_totals_of_the_page_are_those_of_the_new_run(runs: tuple[Path, Path]
 def test_what_cannot_be_compared_is_said_in_one_line(tmp_path: Path) -> None:
     for said in (diff(tmp_path, tmp_path / "nowhere"), diff(tmp_path, Path("???"))):
         assert len(said.splitlines()) == 1
+
+
+def test_an_answer_that_vanished_under_one_of_two_names_of_the_same_bytes_is_shown_once(
+    compose: Callable[..., RunSettings], make_pdf: Callable[..., Path], tmp_path: Path
+) -> None:
+    make_pdf("in/a.pdf", "The total is 100 euros.")
+    shutil.copy(tmp_path / "in" / "a.pdf", tmp_path / "in" / "b.pdf")
+    for name in ("old", "new"):
+        given = [f"input={tmp_path / 'in'}", f"output={tmp_path / name}", "engine=embedded"]
+        execute(compose(*given, "task=qa", "task.question=What is the total?"))
+        (tmp_path / "in" / "b.pdf").unlink(missing_ok=True)
+    changes.write(compose_diff([f"old={tmp_path / 'old'}", f"new={tmp_path / 'new'}", "report.pages=none"]))
+    text = (tmp_path / "new" / "diff" / "data" / "summary.js").read_text(encoding="utf-8")
+    found = json.loads(text.removeprefix("docbatch.begin(").removesuffix(");\n"))
+    assert found["rows"] == 2
+    assert found["difference"]["counts"] == {"same": 1, "vanished": 1}

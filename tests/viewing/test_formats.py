@@ -119,3 +119,16 @@ def test_what_cannot_be_exported_is_said_in_one_line(output: Path, tmp_path: Pat
     command = [sys.executable, "-m", "pipeline.export", f"output={tmp_path / 'nowhere'}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+
+
+def test_a_question_that_was_not_asked_is_said_so_in_markdown(output: Path, tmp_path: Path) -> None:
+    file = output / "answers" / "shard-0000-of-0001.parquet"
+    table = pq.read_table(file)
+    nothing = pa.nulls(table.num_rows, pa.string())
+    for name, column in (("status", pa.array(["not_asked"] * table.num_rows)), ("answer", nothing)):
+        table = table.set_column(table.column_names.index(name), name, column)
+    pq.write_table(table, file)
+    written = write(compose_export([f"output={output}", "format=markdown", "tables=[answers]"]))
+    text = written[0].read_text(encoding="utf-8")
+    assert "*not asked*" in text
+    assert "None" not in text

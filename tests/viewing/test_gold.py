@@ -29,6 +29,7 @@ from pipeline.viewing.gold import is_right
         ("No. INV-1994", "1994"),
         ("it was 28.09.2021", "2021"),
         ("5 % of it", "5%"),
+        ("see 1.234.5", "1.234.5"),
     ],
 )
 def test_an_answer_that_says_what_gold_says_is_right(answer: str, gold: str) -> None:

@@ -23,6 +23,7 @@ from pipeline.config import RunSettings
 from pipeline.errors import OutputError, SettingsError
 from pipeline.records import Json
 from pipeline.run import execute
+from pipeline.viewing import pages as page_images
 from pipeline.viewing import script
 from pipeline.viewing.report import write
 
@@ -309,3 +310,12 @@ def test_wrong_settings_of_a_report_say_what_to_do() -> None:
     with pytest.raises(SettingsError, match=r"did you mean report\.pages"):
         compose_report(["report.page=all"])
     assert compose_report(["report.pages=all"]).report == replace(compose_report([]).report, pages="all")
+
+
+def test_a_page_that_cannot_be_made_a_picture_costs_itself_not_the_report(
+    answered: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_images, "_ENCODE_S", 0.0001)
+    write(compose_report(settings(answered)))
+    images = [image for each in details(answered) for image in each["images"]]
+    assert any("could not be made a picture" in str(image.get("missing")) for image in images)

@@ -89,12 +89,13 @@ class Reader:
         except WorkersLost:
             raise
         except Exception as error:
-            if not _is_legible(page.text):
+            # A layer that is not what the page shows cannot stand for it: it may be hidden, or a stamp.
+            if not has_usable_layer(page):
                 return error
             log.warning("%s, page %d: its text layer serves (%r)", page.document.source, page.number, error)
             # The words are all there, but not what is a table or a heading: someone has to look.
             return [line._replace(score=_NOT_LAID_OUT) for line in lines_of(page.text)]
-        return lines or (lines_of(page.text) if _is_legible(page.text) else [])
+        return lines or (lines_of(page.text) if has_usable_layer(page) else [])
 
 
 def has_usable_layer(page: Page) -> bool:

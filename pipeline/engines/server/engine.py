@@ -63,10 +63,14 @@ class ServerEngine:
             return
         if self._thread.is_alive():
             with contextlib.suppress(TimeoutError):
-                asyncio.run_coroutine_threadsafe(self._dispatcher.close(), self._loop).result(_STOP_S)
+                asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result(_STOP_S)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(_STOP_S)
         self._loop.close()
+
+    async def _leave(self) -> None:
+        await self._dispatcher.close()
+        await self._loop.shutdown_asyncgens()
 
     def put(self, requests: Sequence[Request], window_number: int) -> None:
         """Send requests, as many at a time as the servers take."""

@@ -32,6 +32,8 @@ _CHECK_EVERY = 8
 _ABANDON_AFTER_S = 60.0
 """A server's requests are sent elsewhere when it was away so long without closing their connections."""
 _MOST_HOMES = 65_536
+_NOT_USABLE = (Wrong, KeyRefused, Unnamed)
+"""What waiting for a server does not help."""
 
 
 class Fleet:
@@ -135,7 +137,7 @@ class Fleet:
         self._find()
         admitted = [self._admit(remote) for remote in self.remotes.values()]
         for error in await asyncio.gather(*admitted, return_exceptions=True):
-            if isinstance(error, Wrong | KeyRefused | Unnamed):
+            if isinstance(error, _NOT_USABLE):
                 raise SettingsError(str(error)) from error
             if isinstance(error, BaseException) and not isinstance(error, Unavailable):
                 raise error
@@ -193,10 +195,13 @@ class Fleet:
         if remote.under_way and time.monotonic() - remote.down_since_s > _ABANDON_AFTER_S:
             for task in list(remote.under_way):
                 task.cancel()
+        said = remote.reason
         try:
             await self._admit(remote)
         except Unavailable as error:
-            log.debug("%s", error)
+            # What waiting does not help is told once; the run goes on with the others.
+            is_news = isinstance(error, _NOT_USABLE) and remote.reason != said
+            log.log(logging.WARNING if is_news else logging.DEBUG, "not used: %s", error)
 
     async def _looking_around(self) -> None:
         """Find servers that come later, and show that this client is alive."""
