@@ -43,7 +43,11 @@ _TAKEN = {
     "prompt_tokens": About("what the engine counted of its prompts", 6016, "tokens"),
     "cached_tokens": About("of these, found in the prefix cache", 5984, "tokens"),
     "output_tokens": About("what it wrote", 57, "tokens"),
-    "engine_seconds": About("what the engine took, from its start to its end", 1.87, "seconds"),
+    "engine_seconds": About(
+        "what the engine took, from its start to its end; embedded: of the cores, its pages read ahead",
+        1.87,
+        "seconds",
+    ),
     "gpu_seconds": About(
         "its share of the time of all GPUs that answered: the rows of a run sum to the run's",
         0.42,

@@ -404,6 +404,23 @@ def test_pages_that_were_read_and_forgotten_are_read_again(
     assert completion.text.split() == ["elephant", "lighthouse"]
 
 
+def test_what_a_page_took_to_read_is_its_own_though_it_was_read_ahead(
+    compose: Callable[..., RunSettings], tmp_path: Path
+) -> None:
+    settings = compose(f"input={SAMPLES}", "task=transcribe")
+    asked = []
+    Image.effect_noise((700, 1000), 90).convert("RGB").save(tmp_path / "page.ppm")
+    for number, blank in enumerate([False, True, False], 1):
+        page = replace(page_of("scan.pdf", image=tmp_path / "page.ppm"), number=number, blank=blank)
+        cell = Cell(f"{number}", Subject("document", "scan.pdf", "id", (page,), 3), Question("q", "?"))
+        asked.append(Request(f"{number}", cell, "ask", (page,), "?", 10))
+    with EmbeddedEngine(settings.engine.embedded, engine_context(settings, tmp_path)) as engine:
+        engine.put(asked, 0)
+        first, blank_s, second = (completion.engine_seconds for _ in asked for _, completion in engine.take())
+    assert min(first, second) > 10 * blank_s > 0
+    assert max(first, second) < 3 * min(first, second)  # none pays for the loading of the models
+
+
 def test_a_layer_that_is_not_what_a_page_shows_is_never_read_for_it(
     attempt: Callable[..., Completion], tmp_path: Path
 ) -> None:

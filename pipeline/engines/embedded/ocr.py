@@ -66,7 +66,7 @@ def _quarters(upright: Image.Image, lines: list[Line]) -> int:
     sure = {}
     for quarters, method in ((1, Image.Transpose.ROTATE_90), (3, Image.Transpose.ROTATE_270)):
         turned = [np.asarray(crop.transpose(method))[:, :, ::-1] for crop in crops]
-        read = [_reader()(each, use_det=False, use_cls=False, use_rec=True) for each in turned]
+        read = [load_models()(each, use_det=False, use_cls=False, use_rec=True) for each in turned]
         sure[quarters] = sum(sum(each.scores or ()) for each in read)
     return max(sure, key=lambda quarters: sure[quarters])
 
@@ -86,7 +86,8 @@ def _characters_read(lines: list[Line]) -> float:
 
 
 @functools.lru_cache(maxsize=1)
-def _reader() -> Any:
+def load_models() -> Any:
+    """Load the models that read images, once in a process."""
     from rapidocr import RapidOCR
 
     # Each worker process has a core of its own already.
@@ -100,7 +101,7 @@ def _read_lines(image: Image.Image) -> tuple[list[Line], bool]:
     import numpy as np
 
     # It was trained on BGR, as OpenCV reads images.
-    found = _reader()(np.asarray(image)[:, :, ::-1], use_det=True, use_cls=True, use_rec=True)
+    found = load_models()(np.asarray(image)[:, :, ::-1], use_det=True, use_cls=True, use_rec=True)
     if not found.txts:
         return [], False
     corners = np.asarray(found.boxes)  # four a line, for it may be aslant
@@ -126,6 +127,12 @@ def _slope(corners: NDArray[np.floating]) -> float:
 
 
 _LONG_PX = 60
+
+
+def load_layout() -> None:
+    """Load what lays out pages, once in a process."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        import pymupdf4llm  # noqa: F401
 
 
 def markdown(path: str, number: int) -> list[Line]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import resource
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pipeline import workers
 from pipeline.config import EmbeddedSettings
 from pipeline.engines.embedded.cells import of_words
 from pipeline.engines.embedded.lines import Line, in_points, lines_of
-from pipeline.engines.embedded.ocr import markdown, read_image
+from pipeline.engines.embedded.ocr import load_layout, load_models, markdown, read_image
 from pipeline.errors import WorkersLost
 from pipeline.records import Page
 
@@ -34,8 +35,10 @@ class Reader:
         self._as_markdown = as_markdown
         self._timeout_s = settings.page_timeout_s
         self._pool = workers.Pool(settings.workers, _PAGES_PER_WORKER, memory_mb=settings.worker_memory_mb)
-        self._tasks: dict[_PageId, workers.Task[list[Line]]] = {}
+        self._tasks: dict[_PageId, workers.Task[tuple[list[Line], float]]] = {}
         self._read: OrderedDict[_PageId, list[Line] | Exception] = OrderedDict()
+        self.core_seconds = 0.0
+        """Of a core, what the pages whose lines were given have taken in the worker processes."""
 
     def close(self) -> None:
         """End the worker processes."""
@@ -49,10 +52,14 @@ class Reader:
             if has_usable_layer(page) and page.part is None:
                 path = str(page.document.path)
                 task = self._pool.schedule(
-                    markdown, args=[path, page.sheet or page.number], timeout=self._timeout_s
+                    _measured,
+                    args=[load_layout, markdown, path, page.sheet or page.number],
+                    timeout=self._timeout_s,
                 )
             else:
-                task = self._pool.schedule(read_image, args=[str(page.image)], timeout=self._timeout_s)
+                task = self._pool.schedule(
+                    _measured, args=[load_models, read_image, str(page.image)], timeout=self._timeout_s
+                )
             self._tasks[key] = task
 
     def lines(self, page: Page) -> list[Line]:
@@ -83,12 +90,15 @@ class Reader:
         # A part of a page cannot be laid out: its text layer is as good as it gets.
         return not has_usable_layer(page) or (self._as_markdown and page.part is None)
 
-    def _result(self, page: Page, task: workers.Task[list[Line]]) -> list[Line] | Exception:
+    def _result(self, page: Page, task: workers.Task[tuple[list[Line], float]]) -> list[Line] | Exception:
         try:
-            lines: list[Line] = [in_points(line, page.points_per_px, page.origin) for line in task.result()]
+            found, seconds = task.result()
+            self.core_seconds += seconds
+            lines = [in_points(line, page.points_per_px, page.origin) for line in found]
         except WorkersLost:
             raise
         except Exception as error:
+            self.core_seconds += self._timeout_s if isinstance(error, TimeoutError) else 0.0
             # A layer that is not what the page shows cannot stand for it: it may be hidden, or a stamp.
             if not has_usable_layer(page):
                 return error
@@ -96,6 +106,22 @@ class Reader:
             # The words are all there, but not what is a table or a heading: someone has to look.
             return [line._replace(score=_NOT_LAID_OUT) for line in lines_of(page.text)]
         return lines or (lines_of(page.text) if has_usable_layer(page) else [])
+
+
+def _measured(
+    load: Callable[[], object], read: Callable[..., list[Line]], *given: object
+) -> tuple[list[Line], float]:
+    """Read a page in a worker process; return its lines, and the seconds of a core that it took."""
+    load()  # which only the first page of a process waits for, and is not its own time
+    before = _core_seconds()
+    lines = read(*given)
+    return lines, _core_seconds() - before
+
+
+def _core_seconds() -> float:
+    # Not by the clock: on a busy machine the same page would take many times as long. Tesseract is a child.
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def has_usable_layer(page: Page) -> bool:
