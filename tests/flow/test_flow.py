@@ -357,9 +357,14 @@ def test_sigterm_saves_finished_work_and_exits_75(tmp_path: Path) -> None:
     assert len(pd.read_parquet(tmp_path / "out" / "answers")) == 8
 
 
-def test_killed_at_any_moment_a_run_is_finished_by_the_next(tmp_path: Path, texts: Path) -> None:
+def test_killed_at_any_moment_a_run_is_finished_by_the_next(
+    tmp_path: Path, make_pdf: Callable[..., Path]
+) -> None:
     calm, rough = tmp_path / "calm", tmp_path / "rough"
-    arguments = [f"input={texts}", "task=transcribe", "engine.window_tokens=20000"]
+    make_pdf("in/short.pdf", "Annual report", "The profit was 4711 euros.")
+    texts = make_pdf("in/long.pdf", *(f"Chapter {n}. Nothing of note." for n in range(1, 22))).parent
+    # A window of three pages, each journaled when it ends.
+    arguments = [f"input={texts}", "task=transcribe", "engine.window_tokens=9000", "sink.journal_seconds=0"]
     assert subprocess.run(command(*arguments, f"output={calm}"), capture_output=True).returncode == 0
     for parts in (0, 1, 3):
         process = subprocess.Popen(
