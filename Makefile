@@ -32,7 +32,7 @@ check: $(VENV)/ready-dev  ## Check style and types, those of the tests too
 	$(BIN)/mypy
 	MYPYPATH=tests $(MYPY_TESTS)
 	MYPYPATH=tests/slurm $(MYPY_TESTS) tests/slurm/*.py
-	MYPYPATH=tests/vllm $(MYPY_TESTS) tests/vllm/*.py
+	MYPYPATH=tests/vllm:training $(MYPY_TESTS) tests/vllm/*.py training/*.py
 	MYPYPATH=tests/browser $(MYPY_TESTS) tests/browser/*.py
 
 test: $(VENV)/ready-dev  ## Run every test that needs no GPU, no root and no vLLM

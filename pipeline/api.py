@@ -16,7 +16,8 @@ from pipeline.command import logged_to
 from pipeline.compose import composed_from
 from pipeline.config import RunSettings
 from pipeline.errors import Interrupted, SettingsError
-from pipeline.records import Json, Summary
+from pipeline.records import Json
+from pipeline.summary import Summary
 from pipeline.texts import clean_text
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from pipeline.errors import Interrupted, OverBudget, SettingsError
 
 if TYPE_CHECKING:
     from pipeline.flow.inputs import Inputs
-    from pipeline.records import Summary
+    from pipeline.summary import Summary
 
 
 def execute(settings: RunSettings, find: Callable[[], Inputs] | None = None) -> Summary:

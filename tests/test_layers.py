@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pipeline"
-SPINE = {"records", "config", "errors", "texts"}
+SPINE = {"records", "summary", "config", "errors", "texts"}
 GROUND = {"workers", "slurm", "owner", "store", "mirror", "objects"}
 STAGES = {"reading", "asking", "engines", "answering", "tables"}
 MAY_IMPORT: dict[str, set[str]] = {

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import SettingsError
@@ -45,11 +43,10 @@ def score_files(
     names = [*metrics, *of_items]
     found = Evaluation(rules, metrics, of_items, {name: array("f") for name in names})
     has_boxes = known.golden is not None and any(row.gold.boxes for row in known.golden.rows)
-    with _without_garbage_collection():
-        for rows in evaluation.answers(files, has_boxes):
-            judged = [(row, gold) for row in rows if (gold := known.of(row)) is not None]
-            found.without_gold += len(rows) - len(judged)
-            judge(found, [row for row, _ in judged], [gold for _, gold in judged], kinds, into)
+    for rows in evaluation.answers(files, has_boxes):
+        judged = [(row, gold) for row in rows if (gold := known.of(row)) is not None]
+        found.without_gold += len(rows) - len(judged)
+        judge(found, [row for row, _ in judged], [gold for _, gold in judged], kinds, into)
     if known.golden is not None:
         found.missing, found.outside = known.golden.missing(list(kinds))
         unanswered = [_no_answer(row) for row in found.missing]
@@ -60,18 +57,6 @@ def score_files(
             " input, `question` the text that was asked"
         )
     return found
-
-
-@contextlib.contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Do without the search for objects that refer to each other: judging makes none, and it takes time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _no_answer(row: GoldRow) -> AnswerRow:

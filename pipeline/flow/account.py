@@ -13,7 +13,8 @@ import uuid
 from pipeline.config import ModelSettings, RunSettings
 from pipeline.engines.base import Served
 from pipeline.flow.meter import Rate
-from pipeline.records import FREE, Charge, Summary
+from pipeline.records import FREE, Charge
+from pipeline.summary import Summary
 from pipeline.tables.run_record import Attempt, RunRecord
 
 _PACKAGES = (

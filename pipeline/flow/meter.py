@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pipeline.config import CostSettings
 from pipeline.engines import speed
 from pipeline.engines.speed import Speed
-from pipeline.records import Charge, Summary
+from pipeline.records import Charge
+from pipeline.summary import Summary
 
 # Sums of multiples of these are exact, in whatever order, up to a hundred years and half a billion.
 _SECONDS, _MONEY = 2.0**-20, 2.0**-24

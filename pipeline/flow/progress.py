@@ -11,7 +11,8 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from pipeline.records import Answer, Completion, Page, Subject, Summary, Window
+from pipeline.records import Answer, Completion, Page, Subject, Window
+from pipeline.summary import Summary
 from pipeline.texts import one_line
 
 _LINE_EVERY_S = 30.0

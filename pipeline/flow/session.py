@@ -24,7 +24,8 @@ from pipeline.flow.inputs import Inputs
 from pipeline.flow.meter import Meter, rate
 from pipeline.flow.parts import Gate
 from pipeline.reading import raster
-from pipeline.records import Chunk, Summary, Window
+from pipeline.records import Chunk, Window
+from pipeline.summary import Summary
 from pipeline.tables import run_record, sink
 from pipeline.tables.ledger import Ledger
 from pipeline.tables.run_record import RunRecord

@@ -16,9 +16,10 @@ from pipeline.flow.budget import spent_before_plan
 from pipeline.flow.inputs import Inputs
 from pipeline.flow.progress import describe
 from pipeline.reading import source
-from pipeline.records import Document, DocumentRow, Failure, Summary
+from pipeline.records import Document, DocumentRow, Failure
 from pipeline.sharding import shards
 from pipeline.sharding.progress import attempts
+from pipeline.summary import Summary
 from pipeline.tables.run_record import Attempt
 from pipeline.texts import one_line
 

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pipeline.errors import OutputError
-from pipeline.records import Json, Summary
+from pipeline.records import Json
+from pipeline.summary import Summary
 
 
 @dataclass(slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.flow.meter import Meter, Rate
-from pipeline.records import Summary
+from pipeline.summary import Summary
 
 
 def ticking(*seconds: float) -> Iterator[float]:
