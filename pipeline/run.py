@@ -50,7 +50,7 @@ def execute(settings: RunSettings, find: Callable[[], Inputs] | None = None) -> 
                 # Before drawing: no page is drawn for a window that may not be asked.
                 affordable = run.budget.within(windows(chunks, run.room_tokens))
                 rendered = run.rasterizer.render(affordable)
-                for window in run.exchange.answered(rendered):
+                for window in run.exchange.answered(rendered, run.room_tokens):
                     run.checkpoint(window)
                     run.rasterizer.release(window)
             run.budget.check()

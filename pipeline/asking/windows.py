@@ -15,14 +15,13 @@ _FIRST_SHARE = 16
 def windows(chunks: Iterable[Chunk], room_tokens: Callable[[], int]) -> Iterator[list[Chunk]]:
     """Group consecutive chunks so that the prompts of a group fit `room_tokens()` together.
 
-    A chunk's images are held once for all its questions, which is what the prefix cache does. The first
-    groups are small and double in size, so that an engine has something to read soon.
+    The first groups are small and double in size, so that an engine has something to read soon.
     """
     window: list[Chunk] = []
     held = 0
     allowed = room_tokens() // _FIRST_SHARE
     for chunk in chunks:
-        tokens = chunk.prefix_tokens + sum(r.prompt_tokens - chunk.prefix_tokens for r in chunk.requests)
+        tokens = cached_tokens(chunk)
         # Never an empty window: a chunk larger than the room goes alone, and the engine says if it cannot.
         if window and (held + tokens > allowed or len(window) >= _MOST_CHUNKS):
             yield window
@@ -32,3 +31,8 @@ def windows(chunks: Iterable[Chunk], room_tokens: Callable[[], int]) -> Iterator
         held += tokens
     if window:
         yield window
+
+
+def cached_tokens(chunk: Chunk) -> int:
+    """Return the prompt tokens of a chunk in the prefix cache: its pages count once for all its questions."""
+    return chunk.prefix_tokens + sum(r.prompt_tokens - chunk.prefix_tokens for r in chunk.requests)

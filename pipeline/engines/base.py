@@ -32,7 +32,7 @@ class Engine(Protocol):
     window_tokens: int
     """Prompt tokens that may be in flight together with all their images in the cache."""
     windows_ahead: int
-    """Windows that it wants to hold beyond the one whose answers are waited for."""
+    """Windows that it wants to hold beyond the one whose answers are waited for; of small ones, more."""
 
     def __enter__(self) -> Self: ...
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.answering.reduce import Reducer
 from pipeline.answering.settle import settle
+from pipeline.asking.windows import cached_tokens
 from pipeline.asking.writer import Writer
 from pipeline.engines.speed import Speed
 from pipeline.flow.engine_on_demand import EngineOnDemand
@@ -79,10 +80,11 @@ class Exchange:
         """Return the prompt tokens that may be in flight together."""
         return min(self.most_window_tokens, self.engine.window_tokens or self.most_window_tokens)
 
-    def answered(self, windows: Iterator[Window]) -> Iterator[Window]:
+    def answered(self, windows: Iterator[Window], room_tokens: Callable[[], int]) -> Iterator[Window]:
         """Yield each window once the last of its answers is in.
 
-        The engine holds the next windows meanwhile, as many as it wants, so that it never waits for one.
+        The engine holds the next windows meanwhile, as many as it wants, so that it never waits for one. Of
+        small ones, as the first of a run are, it holds more: as many as fit `room_tokens()` together.
         """
         held: deque[tuple[int, Window]] = deque()
         for number, window in enumerate(windows):
@@ -90,12 +92,18 @@ class Exchange:
                 self._ask(window, number)
                 held.append((number, window))
             # A window without chunks: there is no room for pages until those of all before it are released.
-            while len(held) > (self.engine.windows_ahead if window else 0):
+            while held and (not window or self._holds_enough(held, room_tokens())):
                 self._wait_for(held[0][0])
                 yield held.popleft()[1]
         for number, window in held:
             self._wait_for(number)
             yield window
+
+    def _holds_enough(self, held: Collection[tuple[int, Window]], room_tokens: int) -> bool:
+        """Tell whether the engine has as much to do as it wants beyond the window that is waited for."""
+        ahead = self.engine.windows_ahead
+        tokens = sum(cached_tokens(chunk) for _, window in held for chunk in window)
+        return len(held) > ahead and tokens > ahead * room_tokens
 
     def is_stored(self, request: Request) -> bool:
         """Tell whether there is a reply to a request as it is packed, before its pages are rendered."""

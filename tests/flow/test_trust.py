@@ -255,6 +255,32 @@ def test_replies_may_come_in_any_order(
     assert sum(request.kind == "merge" for request in engine.asked) == 1
 
 
+@pytest.mark.parametrize("room, most", [(100_000, 100_000), (20_000, 2 * 20_000)])
+def test_an_engine_has_all_that_its_cache_holds_before_the_first_reply(
+    compose: Callable[..., RunSettings],
+    make_pdf: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    room: int,
+    most: int,
+) -> None:
+    """The first windows are small, and a reply of one comes late: reading must not stop for it."""
+    for number in range(20):
+        folder = make_pdf(f"in/{number:02}.pdf", f"Some words on this page. {number}").parent
+    in_hand: list[int] = []
+
+    def reply(request: Request) -> scripted.Play:
+        in_hand.append(sum(each.prompt_tokens for each in engine.asked[len(in_hand) :]))
+        return scripted.says(GOOD)
+
+    engine = scripted.install(monkeypatch, reply, windows_ahead=1, window_tokens=room)
+    given = [f"input={folder}", "engine=vllm", "task=qa", "task.question=Which?", "pack.window_tokens=100000"]
+    execute(compose(*given))
+    everything = sum(request.prompt_tokens for request in engine.asked)
+    assert in_hand[0] >= min(room, everything)
+    assert max(in_hand) <= most
+    assert len(in_hand) == 20
+
+
 def test_parts_that_say_the_same_in_two_groups_are_merged_group_by_group(
     compose: Callable[..., RunSettings], make_pdf: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
