@@ -20,10 +20,10 @@ measure() {
     tail -n 20 "$results/gpu-8-$name.log"
 }
 
-measure bf16 engine.tensor_parallel=8 --questions 1 4 8 --pipeline-pages 240
+measure bf16 engine.tensor_parallel=8 --questions 1 4 8 --pipeline-pages 240 240 240
 measure bf16-images-whole engine.tensor_parallel=8 +engine.args.mm_encoder_tp_mode=data --budgets 8192 --measure sweep
 measure fp8-two-copies engine.quantization=fp8 engine.tensor_parallel=4 engine.replicas=2 --budgets 8192 \
-    --measure sweep pipeline --pipeline-sizes 8 30 --pipeline-pages 240
+    --measure sweep pipeline --pipeline-sizes 8 30 --pipeline-pages 240 240
 measure fp8-eight-copies engine.quantization=fp8 engine.tensor_parallel=1 engine.replicas=8 \
     +engine.args.kv_cache_dtype=fp8 engine.gpu_memory_utilization=0.97 model.context_tokens=57344 \
     --budgets 8192 --sizes 1 8 16 --measure sweep pipeline --pipeline-sizes 8 --pipeline-pages 160

@@ -6,10 +6,12 @@ FOLDER holds PDFs with pages of ordinary size; their pages are made into documen
 OVERRIDES are the pipeline's, as `engine.quantization=fp8 engine.tensor_parallel=2`. What is measured, on one
 engine, with the prompts that the pipeline writes:
 
-sweep      LLM.chat over rendered pages at 1, 8 and 30 pages per request, for several tokens per step;
+sweep      LLM.chat over rendered pages at 1, 8 and 30 pages per request, for several tokens per step:
+           the whole, the steady state between beginning and end, and how long these take beyond it;
            with `--ways plain product` also without what the pipeline adds to vLLM
 questions  1, 2, 4 and 8 questions per document in the pipeline's order, and 4 document by document
 pipeline   `pipeline.run` from PDFs to Parquet, against LLM.chat over the same prompts, already rendered
+profile    where the time of the first GPU goes, in steps from the middle of a request of each of --sizes
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import dataclasses
 import importlib
 import itertools
 import json
+import math
 import os
 import pickle
 import shutil
@@ -35,6 +38,8 @@ from typing import Any
 
 import pymupdf
 
+from benchmarks import gpu_time
+from benchmarks.steps import Step, noted, steady
 from pipeline.asking import windows
 from pipeline.compose import compose_settings
 from pipeline.config import ModelSettings, RunSettings
@@ -79,6 +84,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 WRITTEN = 32
 """Tokens that every reply has at most: the measurements are about reading."""
+_PROFILED_PAGES = 30
+_PROFILED_STEPS = (4, 5)
+"""Steps before the profile, and in it; of these the first and the last do not count."""
 _LOADING_S = 5
 """Seconds that a run waits for the engine it borrows: models load for longer, and workers start meanwhile."""
 
@@ -96,13 +104,13 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["product"], help="in `sweep`")
     parser.add_argument("--rounds", type=int, default=1, help="times that `sweep` is measured")
     kinds = ["sweep", "questions", "pipeline"]
-    parser.add_argument("--measure", nargs="+", choices=kinds, default=kinds)
+    parser.add_argument("--measure", nargs="+", choices=[*kinds, "profile"], default=kinds)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 8, 30], help="pages per request")
     parser.add_argument("--requests", type=int, nargs="+", default=[16, 2, 1], help="requests of each size")
     parser.add_argument("--documents", type=int, default=6, help="of 8 pages, in `questions`")
     parser.add_argument("--questions", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--pipeline-sizes", type=int, nargs="+", default=[1, 8, 30])
-    parser.add_argument("--pipeline-pages", type=int, default=96)
+    parser.add_argument("--pipeline-pages", type=int, nargs="+", default=[96, 96, 90], help="of each size")
     parser.add_argument("overrides", nargs="*")
     given = parser.parse_intermixed_args()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as work:
@@ -119,6 +127,7 @@ class Benchmark:
         self.scratch.mkdir()
         self.budget = work / "budget"
         os.environ["BENCHMARK_BUDGET"] = str(self.budget)
+        os.environ["BENCHMARK_STEPS"] = str(work / "steps")
         os.environ["BENCHMARK_PLAN"] = str(work / "plan.pickle")
         os.environ["BENCHMARK_SERVE_AT"] = str(given.serve_at)
         self.pool = pages_of(given.folder)
@@ -132,19 +141,26 @@ class Benchmark:
     def shape(self) -> dict[str, Any]:
         return SHAPES[self.given.model]
 
+    @property
+    def pipeline_pages(self) -> dict[int, int]:
+        return dict(zip(self.given.pipeline_sizes, self.given.pipeline_pages, strict=True))
+
     def run(self) -> None:
         settings = self.settings("main", self.folder("none", 1, 1))
         self.results["matmul_tflops"] = matmul()
-        plan: dict[str, Any] = {"budgets": self.given.budgets, "sweep": {}, "pipeline": {}}
+        plan: dict[str, Any] = {"budgets": self.given.budgets, "sweep": {}, "pipeline": {}, "profile": {}}
         plan |= {"ways": self.given.ways, "rounds": self.given.rounds}
         if "sweep" in self.given.measure:
             for size, requests in zip(self.given.sizes, self.given.requests, strict=True):
                 plan["sweep"][size] = self.written(f"sweep{size}", size, requests)
-        if "pipeline" in self.given.measure:
-            for size in self.given.pipeline_sizes:
-                plan["pipeline"][size] = self.written(
-                    f"bare{size}", size, max(1, self.given.pipeline_pages // size)
+        if "profile" in self.given.measure:
+            for size in self.given.sizes:
+                plan["profile"][size] = self.written(
+                    f"profile{size}", size, math.ceil(_PROFILED_PAGES / size)
                 )
+        if "pipeline" in self.given.measure:
+            for size, pages in self.pipeline_pages.items():
+                plan["pipeline"][size] = self.written(f"bare{size}", size, max(1, pages // size))
         Path(os.environ["BENCHMARK_PLAN"]).write_bytes(pickle.dumps(plan))
         # By its module's name: the engine's process does not import the script that was started.
         vllm_host.main = importlib.import_module("benchmarks.gpu").measuring_host
@@ -250,6 +266,9 @@ class Benchmark:
         for kind in ("sweep", "pipeline"):
             for row, *others in zip(*(host[kind] for host in hosts), strict=True):
                 row["seconds"] = statistics.mean(r["seconds"] for r in (row, *others)) / copies
+                for rate in ("steady_pages_per_second", "steady_tokens_per_second"):
+                    if all(rate in other for other in (row, *others)):
+                        row[rate] += sum(other[rate] for other in others)
         for row in measured["sweep"]:
             prompts = plan["sweep"][row["size"]]
             pages = sum(len(prompt.images) for prompt, _ in prompts)  # a short context divides documents
@@ -289,8 +308,8 @@ class Benchmark:
         rows: list[dict[str, Any]] = []
         borrowed = Borrowed(engine)
         choose.build = lambda name, settings, context: borrowed  # type: ignore[assignment, return-value]
-        for size in self.given.pipeline_sizes:
-            count = max(1, self.given.pipeline_pages // size)
+        for size, pages in self.pipeline_pages.items():
+            count = max(1, pages // size)
             settings = self.settings(f"run{size}", self.folder(f"run{size}", size, count))
             with Utilization() as gpu:
                 summary = execute(settings)
@@ -368,6 +387,7 @@ def measuring_host(*arguments: Any) -> None:
         load_seconds = time.monotonic() - begin
         plan = pickle.loads(Path(os.environ["BENCHMARK_PLAN"]).read_bytes())
         budget = Path(os.environ["BENCHMARK_BUDGET"])
+        steps = Path(f"{os.environ['BENCHMARK_STEPS']}-{os.getpid()}")
         found: dict[str, Any] = {"load_seconds": load_seconds, "sweep": [], "pipeline": []}
         config = self._llm.llm_engine.vllm_config
         found["gpus"] = config.parallel_config.world_size
@@ -376,13 +396,16 @@ def measuring_host(*arguments: Any) -> None:
             budget.write_text(f"{tokens} {way}")
             found["images"] = self._llm.collective_rpc("encode_images", args=(way,))
 
-        for prompts in list(plan["sweep"].values())[:1] or list(plan["pipeline"].values())[:1]:
+        planned = [prompts for kind in ("sweep", "pipeline", "profile") for prompts in plan[kind].values()]
+        for prompts in planned[:1]:
             chat(self, [prompt for prompt, _ in prompts[:2]])  # warm
         each = itertools.product(range(plan["rounds"]), plan["budgets"], plan["sweep"].items(), plan["ways"])
         for _, tokens, (size, prompts), way in each:  # one way after the other, on the same pages
             use(tokens, way)
+            noted(steps)  # of what came before
             seconds = chat(self, [prompt for prompt, _ in prompts])
             row = {"batched_tokens": tokens, "way": way, "size": size, "seconds": seconds}
+            row |= in_the_middle(seconds, prompts, noted(steps))
             print(row, flush=True)
             found["sweep"].append(row)
         for way in plan["ways"] if plan["sweep"] else ():
@@ -393,6 +416,8 @@ def measuring_host(*arguments: Any) -> None:
             with Utilization() as gpu:
                 seconds = chat(self, [prompt for prompt, _ in prompts])
             found["pipeline"].append({"size": size, "seconds": seconds, **gpu.shares()})
+        for size, prompts in plan["profile"].items():
+            found.setdefault("profile", {})[size] = profile(self, prompts, budget.parent)
         (budget.parent / f"bare-{os.getpid()}.json").write_text(json.dumps(found))
         serve_after(self)
 
@@ -413,6 +438,25 @@ def chat(host: vllm_host.Host, prompts: Sequence[Prompt]) -> float:
     seconds = time.monotonic() - begin
     assert len(outputs) == len(prompts)
     return seconds
+
+
+def in_the_middle(
+    seconds: float, prompts: Sequence[tuple[Prompt, int]], steps: Sequence[Step]
+) -> dict[str, float]:
+    """Return the steady rates of a read, and its seconds beyond these: its beginning and end."""
+    tokens = sum(count for _, count in prompts)
+    found = steady(steps, tokens / sum(len(prompt.images) for prompt, _ in prompts))
+    if found:
+        found["ramp_seconds"] = seconds - tokens / found["steady_tokens_per_second"]
+    return found
+
+
+def profile(host: vllm_host.Host, prompts: Sequence[tuple[Prompt, int]], folder: Path) -> dict[str, Any]:
+    """Return where the time of three full steps goes, on the first GPU."""
+    trace = folder / f"trace-{os.getpid()}.json"
+    host._llm.collective_rpc("profile_steps", args=(*_PROFILED_STEPS, str(trace)))
+    chat(host, [prompt for prompt, _ in prompts])
+    return gpu_time.summarise(trace)
 
 
 def decode(host: vllm_host.Host) -> dict[str, float]:
@@ -576,10 +620,13 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
         yield (
             f"| {row['batched_tokens']} | {row['way']} | {row['size']} pages |"
             f" {row['pages_per_second']:.2f} pages/s | {row['tokens'] / row['seconds']:,.0f} tokens/s |"
-            f" {row['tflops_per_gpu']:.0f} TFLOP/s per GPU |"
+            f" {row['tflops_per_gpu']:.0f} TFLOP/s per GPU |{_steady(row)}"
         )
     for row in results.get("decode", ()):
         yield f"| {row['way']} | writing | {row['tokens_per_second']:.0f} tokens/s |"
+    profiles = {f"{size} pages": found for size, found in results.get("profile", {}).items() if "ms" in found}
+    if profiles:
+        yield gpu_time.table(profiles)
     for row in results.get("questions", ()):
         kind = "document by document" if row["by_document"] else f"{row['windows']} windows"
         cached = f"{row['cached']:.0%} cached"
@@ -587,6 +634,13 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
     for row in results.get("pipeline_runs", ()):
         shares = {name: f"{row[name]:.1%}" for name in row if name.endswith(("idle", "stopped"))}
         yield f"| {row['size']} pages | {row['ratio']:.3f} of bare LLM.chat | {shares} |"
+
+
+def _steady(row: dict[str, float]) -> str:
+    if "ramp_seconds" not in row:  # too short to have a middle
+        return ""
+    pages, tokens = row["steady_pages_per_second"], row["steady_tokens_per_second"]
+    return f" steady {pages:.2f} pages/s, {tokens:,.0f} tokens/s | ramp {row['ramp_seconds']:.1f} s |"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
 import json
 import os
 import statistics
@@ -34,13 +33,10 @@ from typing import Any
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 
 from benchmarks import gpu, gpu_time
+from benchmarks.steps import Step, steady
 from pipeline.asking import tokens
 from pipeline.engines.vllm import guide, host, launch, messages
 
-_FULL_STEP = 1024
-"""Tokens from which a step counts as reading: smaller ones write."""
-_STOPPED = 1.6
-"""Times the usual distance of full steps from which reading had stopped between two."""
 _WARM_STEPS, _PROFILED_STEPS = 3, 5
 
 
@@ -63,15 +59,6 @@ class Trial:
         given = dict(item.split("=", 1) for item in text.split(","))
         values: dict[str, Any] = {k: int(v) if types[k] == "int" else v for k, v in given.items()}
         return cls(**values)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of the engine, when it had ended."""
-
-    ended: float
-    tokens: int
-    images: int
 
 
 def main() -> None:
@@ -308,29 +295,6 @@ class Profile:
         temporary = self.given.out.with_suffix(".part")
         temporary.write_text(json.dumps(self.results, indent=1, default=str))
         temporary.replace(self.given.out)
-
-
-def steady(steps: Sequence[Step], tokens_per_page: float) -> dict[str, float]:
-    """Return rates in the middle of a read: from the second full step on, while one follows another.
-
-    Where the KV cache holds fewer requests than there are, reading stops while the last replies of a batch
-    are written. Such times, longer than most steps, are left out: these are the rates of an endless read.
-    """
-    full = [step for step in steps if step.tokens >= _FULL_STEP]
-    pairs = list(itertools.pairwise(full[1:-1]))
-    if len(pairs) < 2:
-        return {}
-    usual = statistics.median(after.ended - before.ended for before, after in pairs)
-    pairs = [pair for pair in pairs if pair[1].ended - pair[0].ended <= _STOPPED * usual]
-    seconds = sum(after.ended - before.ended for before, after in pairs)
-    read = sum(after.tokens for _, after in pairs)
-    return {
-        "steady_tokens_per_second": read / seconds,
-        "steady_pages_per_second": read / tokens_per_page / seconds,
-        "steady_step_ms": 1000 * seconds / len(pairs),
-        "steady_tokens_per_step": read / len(pairs),
-        "steady_images_per_step": sum(after.images for _, after in pairs) / len(pairs),
-    }
 
 
 def activities() -> list[Any]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import gpu_time
+from benchmarks.steps import Step, note
 from pipeline.engines.vllm.encoder_room import EncoderRoom, full_steps
 from pipeline.engines.vllm.scheduler import FullStepScheduler, largest_image
 from pipeline.engines.vllm.worker import WorkerAdditions
@@ -21,7 +25,11 @@ class SweptScheduler(FullStepScheduler):
             self._used = wanted
             tokens, way = wanted.split()
             self.use(int(tokens), way)
-        return super().schedule(*args, **kwargs)
+        output = super().schedule(*args, **kwargs)
+        images = sum(map(len, output.scheduled_encoder_inputs.values()))
+        step = Step(time.monotonic(), output.total_num_scheduled_tokens, images)
+        note(Path(f"{os.environ['BENCHMARK_STEPS']}-{os.getppid()}"), step)  # of the host of this engine
+        return output
 
     def use(self, tokens: int, way: str) -> None:
         """Read so many tokens a step, with vLLM's room for images or the pipeline's."""
@@ -50,3 +58,29 @@ class SweptWorker(WorkerAdditions):
         ours = operations.docbatch_product
         operations.cutlass_scaled_mm = ours if way == "product" else getattr(ours, "original", ours)
         return self.pack_images() if way in ("product", "cutlass") else None
+
+    def profile_steps(self, after: int, count: int, file: str) -> None:
+        """Write a trace of `count` steps of the first GPU, after so many from now: for `gpu_time`."""
+        if self.rank:  # the others wait for the first at every layer, so that its steps are theirs
+            return
+        from torch import profiler
+
+        runner = self.model_runner
+        if not hasattr(runner, "docbatch_step"):
+            gpu_time.mark(self)
+            runner.docbatch_step = runner.execute_model
+            with profiler.profile():  # the first one takes seconds to start
+                pass
+        steps, tracing = itertools.count(), profiler.profile()
+
+        def step(*arguments: Any, **named: Any) -> Any:
+            number = next(steps)
+            if number == after:
+                tracing.start()
+            if number == after + count:
+                tracing.stop()
+                tracing.export_chrome_trace(file)
+                runner.execute_model = runner.docbatch_step
+            return runner.docbatch_step(*arguments, **named)
+
+        runner.execute_model = step
