@@ -1,9 +1,10 @@
 """Train the small Pixtral on pages that are made up while it learns.
 
-python training/train.py OUT --minutes 9 --of 27 [--before 9 --resume OUT/weights.safetensors]
+python training/train.py OUT --minutes 9 --of 27 [--before 9 --resume OUT/state.pt]
 
 Of `--of` minutes in all, `--before` have been used by earlier calls: they set the lessons and the step size.
-OUT gets `log.jsonl` (a line a measurement) and `weights.safetensors`, every two minutes and at the end.
+OUT gets `log.jsonl` (a line a measurement), `weights.safetensors` and `state.pt`, which has what the
+optimizer knows as well, every two minutes and at the end. `--resume` takes either; a state goes on better.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from torch.utils.data import DataLoader
 STAGES = ((0.0, 1), (0.2, 2), (0.35, 4), (0.5, MOST_PAGES))
 """From which share of the time on requests have up to how many pages."""
 _PEAK, _WARM_UP = 1e-3, 0.02
+_COLD_STEPS = 100
 _SAVE_S, _JUDGE_S = 120.0, 60.0
 _STEPS_SHOWN = 50
 
@@ -152,15 +154,14 @@ class Training:
         torch.manual_seed(given.seed)
         self.given = given
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = Pixtral(Shape())
-        if given.resume:
-            self.model.load_state_dict(
-                {name: value.float() for name, value in load_file(given.resume).items()}
-            )
-        self.model.to(self.device)
+        self.model = Pixtral(Shape()).to(self.device)
         self.helper = Helper(self.model.shape.dim).to(self.device)
         self._weights = [*self.model.parameters(), *self.helper.parameters()]
         self._optimizer = torch.optim.AdamW(self._weights, lr=_PEAK, betas=(0.9, 0.95), weight_decay=0.05)
+        self._cold_steps = _COLD_STEPS
+        """Over which the step size grows from nothing: an optimizer that knows nothing yet errs widely."""
+        if given.resume:
+            self._resume(given.resume)
         # Workers see it change.
         self.most = torch.tensor(_most_pages(given.before / given.of)).share_memory_()
         lessons = Lessons(pages.FONTS, given.tokens, given.seed + int(given.before), self.most)
@@ -172,8 +173,7 @@ class Training:
         """Learn from one batch; return what it came to."""
         self.most.fill_(_most_pages(progress))
         for group in self._optimizer.param_groups:
-            # After a pause AdamW knows nothing of the weights any more, and must warm up again.
-            group["lr"] = _rate(progress) * min(1.0, (self.steps + 1) / 100)
+            group["lr"] = _rate(progress) * min(1.0, (self.steps + 1) / self._cold_steps)
         batch = _on(self.device, next(self.batches))
         with torch.autocast(self.device.type, torch.bfloat16):
             loss, replies, exact = loss_of(self.model, self.helper, batch, max(0.1, 1.0 - 2 * progress))
@@ -188,8 +188,21 @@ class Training:
         return {"pages": self.pages, "most": int(self.most), **{k: round(v, 4) for k, v in found.items()}}
 
     def save(self) -> None:
-        """Write the weights as they are now."""
+        """Write the weights as they are now, and what it takes to go on with them."""
         save(self.model, self.given.out / "weights.safetensors")
+        torch.save([part.state_dict() for part in self._parts], self.given.out / "state.pt")
+
+    @property
+    def _parts(self) -> tuple[nn.Module | torch.optim.Optimizer, ...]:
+        return self.model, self.helper, self._optimizer
+
+    def _resume(self, file: Path) -> None:
+        if file.suffix == ".safetensors":
+            self.model.load_state_dict({name: value.float() for name, value in load_file(file).items()})
+            return
+        for part, state in zip(self._parts, torch.load(file, map_location=self.device), strict=True):
+            part.load_state_dict(state)
+        self._cold_steps = 1
 
     def log(self, minutes: float, found: dict[str, float]) -> None:
         """Write and print a measurement."""
