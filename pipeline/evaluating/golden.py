@@ -176,7 +176,7 @@ def _answers(cell: str) -> tuple[str, ...]:
             return tuple(str(value) for value in values if value is not None)
         except ValueError:
             return (cell,)
-    return tuple(each.strip() for each in cell.split("|") if each.strip())
+    return tuple([each for part in cell.split("|") if (each := part.strip())])
 
 
 def _pages(cell: str) -> tuple[int, ...]:
@@ -257,8 +257,12 @@ def _of_questions(answer: AnswerRow) -> GoldAnswer | None:
 @functools.lru_cache(1024)
 def _written(gold_answer: str, gold_page: str) -> GoldAnswer:
     """Return a gold answer as a questions file has it; of its page, the first number."""
-    pages = re.findall(r"\d+", gold_page)
-    return GoldAnswer(_answers(gold_answer), tuple(map(int, pages[:1])), judged_by=QUESTIONS)
+    return GoldAnswer(_answers(gold_answer), _first_page(gold_page), judged_by=QUESTIONS)
+
+
+@functools.lru_cache(1024)
+def _first_page(written: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", written)[:1]))
 
 
 def _of_review(review: Row, answer: AnswerRow) -> GoldAnswer | None:

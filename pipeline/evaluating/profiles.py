@@ -24,7 +24,7 @@ OWN = "docbatch"
 
 def contained(prediction: str, golds: Sequence[str]) -> float:
     """Return 1 where an answer says what a gold answer does, whatever it says besides; else 0."""
-    return float(any(gold.holds(prediction, each) for each in golds))
+    return float(any([gold.holds(prediction, each) for each in golds]))
 
 
 def _anls(rule: anls.Rule) -> Metric:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 _NUMBER = re.compile(r"(?=[-−\d])(?:(?<!\w)[-−])?\d+(?:[.,'\u00a0\u202f ]\d{3})*(?:[.,]\d+)?")
 _WORD = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+")
 """Digits around a point or comma are one number: `5 %` is not in `0.5 %`."""
+_ENDS_OF_WORDS = bytes(code if code > 127 or chr(code).isalnum() else 32 for code in range(256))
+"""What each byte of a text in UTF-8 becomes for its words to be what spaces stand between."""
 _YES_NO = frozenset(
     "yes no true false ja nein oui non sí si no sim não да нет はい いいえ 是 否 예 아니요".split()
 )
+_LEFT_OUT, _SEPARATORS = str.maketrans("", "", "-−'\u00a0\u202f "), str.maketrans("", "", ".,")
+_THOUSANDS = re.compile(r"\d+(?:[.,]\d{3})+")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _LONG_LETTERS = 12
 """Letters that are no accident when they follow each other, whatever stands between them."""
@@ -39,17 +43,16 @@ def holds(answer: str, gold: str) -> bool:
         first = _WORD.search(said)
         return first is not None and wanted.words == [first[0]]
     if wanted.values:
-        return any(wanted.values & _values(number) for number in _NUMBER.findall(said))
+        return any(not wanted.values.isdisjoint(_values(each)) for each in _NUMBER.findall(said))
     if wanted.letters:
-        return wanted.letters in "".join(_WORD.findall(said))
+        return wanted.letters in "".join(_words(said))
     if wanted.words[0] not in said:
         return False  # as most wrong answers are told
-    return f" {' '.join(wanted.words)} " in f" {' '.join(_WORD.findall(said))} "
+    return f" {' '.join(wanted.words)} " in f" {' '.join(_words(said))} "
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A gold answer in the forms that answers are compared with."""
+class _Wanted(NamedTuple):
+    """A gold answer in the forms that answers are compared with: a tuple, for there are millions."""
 
     plain: str
     words: list[str]
@@ -63,32 +66,39 @@ class _Wanted:
 @functools.lru_cache(4096)
 def _wanted(gold: str) -> _Wanted:
     given, plain = gold.strip(), _plain(gold).strip()
-    words = _WORD.findall(plain)
+    words = _words(plain)
     # What looks like a number and cannot be read as one, such as section 1.234.5, is compared as text.
-    values = _values(given) if _NUMBER.fullmatch(given) else ()
+    values = _values(given) if _NUMBER.fullmatch(given) else frozenset()
     # Chinese and Japanese have no spaces between words, and a line's end may split a word with a hyphen.
     letters = "".join(words)
-    is_looked_for = len(letters) >= _LONG_LETTERS or _CJK.search(letters)
-    return _Wanted(
-        plain, words, given.casefold() in _YES_NO, frozenset(values), letters if is_looked_for else ""
-    )
+    is_looked_for = len(letters) >= _LONG_LETTERS or (not letters.isascii() and _CJK.search(letters))
+    return _Wanted(plain, words, given.casefold() in _YES_NO, values, letters if is_looked_for else "")
+
+
+def _words(text: str) -> list[str]:
+    """Return the words and numbers of a text."""
+    spaced = text.encode("utf-8", "surrogatepass").translate(_ENDS_OF_WORDS)
+    words = spaced.decode("utf-8", "surrogatepass").split()
+    # Searching for numbers takes three times as long, and most texts are of letters alone.
+    return words if "".join(words).isalpha() else _WORD.findall(text)
 
 
 def _plain(text: str) -> str:
     return unicodedata.normalize("NFKC", text).casefold()
 
 
-def _values(number: str) -> set[Decimal]:
+@functools.lru_cache(4096)
+def _values(number: str) -> frozenset[Decimal]:
     """Return what a written number may mean: 1.234 is one and a bit, or over a thousand."""
     if number.isdecimal():
-        return {Decimal(number)}
+        return frozenset([Decimal(number)])
     sign = -1 if number[0] in "-−" else 1
-    digits = re.sub(r"[-−'\u00a0\u202f ]", "", number)
-    separators = re.findall(r"[.,]", digits)
+    digits = number.translate(_LEFT_OUT)
+    separators = [letter for letter in digits if letter in ".,"]
     readings = set()
-    if not separators or (len(set(separators)) == 1 and re.fullmatch(r"\d+(?:[.,]\d{3})+", digits)):
-        readings.add(re.sub(r"[.,]", "", digits))
+    if not separators or (len(set(separators)) == 1 and _THOUSANDS.fullmatch(digits)):
+        readings.add(digits.translate(_SEPARATORS))
     if len(separators) == 1 or len(set(separators)) == 2:
-        whole, part = re.split(r"[.,](?=\d+$)", digits)
-        readings.add(f"{re.sub(r'[.,]', '', whole)}.{part}")
-    return {sign * Decimal(reading) for reading in readings}
+        whole, _, part = digits.rpartition(separators[-1])
+        readings.add(f"{whole.translate(_SEPARATORS)}.{part}")
+    return frozenset([sign * Decimal(reading) for reading in readings])

@@ -10,11 +10,10 @@ _ARTICLES = frozenset(("a", "an", "the"))
 _PUNCTUATION_BYTES = string.punctuation.encode()
 _NUMBER_ENDS = frozenset(".fnyFNY")
 """What a number ends with as Python reads it, where that is no digit: `1.`, `inf`, `nan`, `infinity`."""
-_SHARED = 8192
+_SHARED = 1024
 """Texts whose forms are kept: several metrics look at the same answers one after the other."""
 
 
-@functools.lru_cache(_SHARED)
 def collapse(text: str) -> str:
     """Return a text in lower case with single spaces between its words."""
     return " ".join(text.lower().split())
@@ -38,7 +37,10 @@ def words(text: str) -> tuple[str, ...]:
     """Return the words of a text in lower case, without punctuation and English articles."""
     # In UTF-8 no part of another character looks like ASCII, and bytes are deleted in one go.
     plain = text.lower().encode("utf-8", "surrogatepass").translate(None, _PUNCTUATION_BYTES)
-    return tuple([word for word in plain.decode("utf-8", "surrogatepass").split() if word not in _ARTICLES])
+    found = plain.decode("utf-8", "surrogatepass").split()
+    if _ARTICLES.isdisjoint(found):
+        return tuple(found)
+    return tuple([word for word in found if word not in _ARTICLES])
 
 
 def to_float(text: str) -> float | None:
