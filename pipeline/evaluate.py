@@ -37,7 +37,7 @@ from pipeline.command import EXIT_FAILED, errors_end_in_a_line
 from pipeline.compose import compose_evaluate
 
 _OBJECTS = 20_000
-"""New objects after which cycles are looked for: more than a batch of answers makes, which frees them itself."""
+"""New objects after which cycles are looked for: more than a batch of answers makes, which frees its own."""
 
 
 def main() -> None:
