@@ -45,7 +45,7 @@ class Labels:
         """Add labels, and return their numbers."""
         for label in dict.fromkeys(labels):
             self.numbers.setdefault(label, len(self.numbers))
-        added = [self.numbers[label] for label in labels]
+        added = list(map(self.numbers.__getitem__, labels))
         self.column.extend(added)
         return added
 

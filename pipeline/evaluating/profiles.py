@@ -51,8 +51,8 @@ PROFILES: Mapping[str, Mapping[str, Metric]] = {
     },
     OWN: {
         "contained": _each(contained),
-        "exact_match": _each(exact.exact_match),
-        "token_f1": _each(exact.token_f1),
+        "exact_match": exact.exact_match_of_many,
+        "token_f1": exact.token_f1_of_many,
     },
 }
 

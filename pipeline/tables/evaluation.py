@@ -38,7 +38,7 @@ HISTORY = pa.schema(
         ("high", pa.float64()), ("min_score", pa.float64()), ("is_published", pa.bool_()),
     ]
 )  # fmt: skip
-_BATCH = 500
+_BATCH = 1_000
 """Answers that are read and judged at a time."""
 _WRITTEN = 20_000
 """Rows of a row group."""
