@@ -8,7 +8,10 @@ import unicodedata
 from decimal import Decimal
 from typing import NamedTuple
 
-_NUMBER = re.compile(r"(?=[-−\d])(?:(?<!\w)[-−])?\d+(?:[.,'\u00a0\u202f ]\d{3})*(?:[.,]\d+)?")
+# A minus, and then thousands in groups of three, or digits: `2019 450` is two numbers, 3.14159 is one.
+_FIGURES = r"(?=[-−\d])(?:(?<!\w)[-−][$€£¥]?)?(?:\d{1,3}(?:[.,'’ ]\d{3}(?!\d))+|\d+)(?:[.,]\d+)?"
+_NUMBER = re.compile(_FIGURES)
+_AMOUNT = re.compile(rf"\+?[$€£¥]?\s*({_FIGURES})\s*[%‰$€£¥]?")
 _WORD = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+")
 """Digits around a point or comma are one number: `5 %` is not in `0.5 %`."""
 _SIGNS = bytes(code for code in range(128) if not chr(code).isalnum())
@@ -16,7 +19,7 @@ _SIGNS_TO_SPACES = bytes.maketrans(_SIGNS, b" " * len(_SIGNS))
 _YES_NO = frozenset(
     "yes no true false ja nein oui non sí si no sim não да нет はい いいえ 是 否 예 아니요".split()
 )
-_LEFT_OUT, _SEPARATORS = str.maketrans("", "", "-−'\u00a0\u202f "), str.maketrans("", "", ".,")
+_LEFT_OUT, _SEPARATORS = str.maketrans("", "", "-−$€£¥'’ "), str.maketrans("", "", ".,")
 _THOUSANDS = re.compile(r"\d+(?:[.,]\d{3})+")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _LONG_LETTERS = 12
@@ -26,9 +29,9 @@ _LONG_LETTERS = 12
 def is_right(answer: str | None, gold: str) -> bool:
     """Tell whether `answer` says what `gold` does; `a | b` is either of two.
 
-    A number counts by its value, yes and no only as the first word, everything else as whole words, without
-    regard to case, punctuation and white space. The answer may say more: a passage that holds the gold answer
-    is right.
+    A number counts by its value, with or without a currency or percent sign, yes and no only as the first
+    word, everything else as whole words, without regard to case, punctuation and white space. The answer may
+    say more: a passage that holds the gold answer is right.
     """
     return answer is not None and any(holds(answer, each) for each in gold.split("|") if each.strip())
 
@@ -65,14 +68,14 @@ class _Wanted(NamedTuple):
 
 @functools.lru_cache(4096)
 def _wanted(gold: str) -> _Wanted:
-    given, plain = gold.strip(), _plain(gold).strip()
-    words = _words(plain)
+    plain = _plain(gold).strip()
+    words, amount = _words(plain), _AMOUNT.fullmatch(plain)
     # What looks like a number and cannot be read as one, such as section 1.234.5, is compared as text.
-    values = _values(given) if _NUMBER.fullmatch(given) else frozenset()
+    values = _values(amount[1]) if amount else frozenset()
     # Chinese and Japanese have no spaces between words, and a line's end may split a word with a hyphen.
     letters = "".join(words)
     is_looked_for = len(letters) >= _LONG_LETTERS or (not letters.isascii() and _CJK.search(letters))
-    return _Wanted(plain, words, given.casefold() in _YES_NO, values, letters if is_looked_for else "")
+    return _Wanted(plain, words, plain in _YES_NO, values, letters if is_looked_for else "")
 
 
 def _words(text: str) -> list[str]:
