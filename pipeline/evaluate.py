@@ -28,6 +28,7 @@ report then shows every wrong answer beside its page. docs/evaluation.md says wh
 
 from __future__ import annotations
 
+import gc
 import sys
 from contextlib import ExitStack
 
@@ -35,10 +36,14 @@ from pipeline import store, usage
 from pipeline.command import EXIT_FAILED, errors_end_in_a_line
 from pipeline.compose import compose_evaluate
 
+_OBJECTS = 20_000
+"""New objects after which cycles are looked for: more than a batch of answers makes, which frees its own."""
+
 
 def main() -> None:
     """Do what is asked and print it; exit 1 with one line where that cannot be done, or vectors differ."""
     usage.print_if_asked(__doc__)
+    gc.set_threshold(_OBJECTS)
     with errors_end_in_a_line():
         settings = compose_evaluate(sys.argv[1:])
         from pipeline.evaluating import installed

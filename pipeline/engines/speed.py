@@ -21,6 +21,11 @@ class Speed(Protocol):
         ...
 
     @property
+    def is_model(self) -> bool:
+        """Whether it finds beginnings of prompts in a cache, and writes tokens: else both are 0."""
+        ...
+
+    @property
     def assumed(self) -> str:
         """What a prediction takes for granted, in words for the user."""
         ...

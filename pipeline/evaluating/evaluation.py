@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,10 +41,11 @@ class Labels:
     """The number of each text, from 0 in the order in which they came."""
     column: array[int] = field(default_factory=lambda: array("q"))
 
-    def extend(self, labels: Iterable[str]) -> Sequence[int]:
+    def extend(self, labels: Sequence[str]) -> Sequence[int]:
         """Add labels, and return their numbers."""
-        numbers = self.numbers
-        added = [numbers.setdefault(label, len(numbers)) for label in labels]
+        for label in dict.fromkeys(labels):
+            self.numbers.setdefault(label, len(self.numbers))
+        added = list(map(self.numbers.__getitem__, labels))
         self.column.extend(added)
         return added
 

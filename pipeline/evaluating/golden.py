@@ -110,7 +110,7 @@ class GoldenSet:
         return asked, len(unused) - len(asked)
 
     def _key(self, question_id: str, question: str) -> str:
-        return " ".join(question.split()) if self.by_text else question_id
+        return unicodedata.normalize("NFC", " ".join(question.split())) if self.by_text else question_id
 
 
 def _plain_name(document: str) -> str:
@@ -159,7 +159,7 @@ def _row(row: Mapping[str, str], number: int, by_text: bool) -> GoldRow:
             group=cell["group"],
             about=_fields(cell["about"]) or {},
         )
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"row {number}: {error}") from error
     if not (gold.answers or gold.unanswerable or gold.fields is not None):
         raise ValueError(f"row {number} has no answer: give one, or unanswerable=true")
@@ -173,10 +173,10 @@ def _answers(cell: str) -> tuple[str, ...]:
     if cell.startswith("[") and cell.endswith("]"):
         try:
             values = json.loads(cell, parse_int=str, parse_float=str)
-            return tuple(str(value) for value in values if value is not None)
-        except ValueError:
+            return tuple(text for each in values if each is not None and (text := str(each)).strip())
+        except (ValueError, RecursionError):
             return (cell,)
-    return tuple(each.strip() for each in cell.split("|") if each.strip())
+    return tuple([each for part in cell.split("|") if (each := part.strip())])
 
 
 def _pages(cell: str) -> tuple[int, ...]:
@@ -251,14 +251,19 @@ def known(output: Path, gold: str | None) -> Known:
 
 
 def _of_questions(answer: AnswerRow) -> GoldAnswer | None:
-    return _written(answer.gold_answer, answer.gold_page or "") if answer.gold_answer else None
+    gold = _written(answer.gold_answer or "", answer.gold_page or "")
+    return gold if gold.answers else None
 
 
 @functools.lru_cache(1024)
 def _written(gold_answer: str, gold_page: str) -> GoldAnswer:
     """Return a gold answer as a questions file has it; of its page, the first number."""
-    pages = re.findall(r"\d+", gold_page)
-    return GoldAnswer(_answers(gold_answer), tuple(map(int, pages[:1])), judged_by=QUESTIONS)
+    return GoldAnswer(_answers(gold_answer), _first_page(gold_page), judged_by=QUESTIONS)
+
+
+@functools.lru_cache(1024)
+def _first_page(written: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", written)[:1]))
 
 
 def _of_review(review: Row, answer: AnswerRow) -> GoldAnswer | None:

@@ -37,7 +37,7 @@ def judge(
     decided = _decided(found, rows, golds, scores)
     right = [score >= found.rules.right_from for score in decided]
     for values, column in zip(found.scores.values(), scores, strict=True):
-        values.extend(column.tolist())
+        values.frombytes(column.astype(np.float32).tobytes())
     found.decided.extend(decided)
     found.right.extend(right)
     found.abstains.extend(abstains)
@@ -65,10 +65,11 @@ def _scores(
         elif gold.answers:
             compared.append(index)
     texts, answers = [said[index] for index in compared], [golds[index].answers for index in compared]
+    places = np.asarray(compared, np.int64)
     for values, metric in zip(scores, found.metrics.values(), strict=False):
-        values[compared] = np.fromiter(metric(texts, answers), float, len(compared))
+        values[places] = np.fromiter(metric(texts, answers), float, len(compared))
     for values, of_item in zip(scores[len(found.metrics) :], found.of_items.values(), strict=True):
-        values[compared] = [of_item(said[i], golds[i].answers, golds[i].about) for i in compared]
+        values[places] = [of_item(said[i], golds[i].answers, golds[i].about) for i in compared]
     return scores
 
 

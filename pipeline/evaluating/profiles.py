@@ -24,7 +24,7 @@ OWN = "docbatch"
 
 def contained(prediction: str, golds: Sequence[str]) -> float:
     """Return 1 where an answer says what a gold answer does, whatever it says besides; else 0."""
-    return float(any(gold.holds(prediction, each) for each in golds))
+    return float(any([gold.holds(prediction, each) for each in golds]))
 
 
 def _anls(rule: anls.Rule) -> Metric:
@@ -51,8 +51,8 @@ PROFILES: Mapping[str, Mapping[str, Metric]] = {
     },
     OWN: {
         "contained": _each(contained),
-        "exact_match": _each(exact.exact_match),
-        "token_f1": _each(exact.token_f1),
+        "exact_match": exact.exact_match_of_many,
+        "token_f1": exact.token_f1_of_many,
     },
 }
 

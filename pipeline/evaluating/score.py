@@ -44,9 +44,10 @@ def score_files(
     found = Evaluation(rules, metrics, of_items, {name: array("f") for name in names})
     has_boxes = known.golden is not None and any(row.gold.boxes for row in known.golden.rows)
     for rows in evaluation.answers(files, has_boxes):
-        judged = [(row, gold) for row in rows if (gold := known.of(row)) is not None]
+        golds = [known.of(row) for row in rows]
+        judged = [row for row, gold in zip(rows, golds, strict=True) if gold is not None]
         found.without_gold += len(rows) - len(judged)
-        judge(found, [row for row, _ in judged], [gold for _, gold in judged], kinds, into)
+        judge(found, judged, [gold for gold in golds if gold is not None], kinds, into)
     if known.golden is not None:
         found.missing, found.outside = known.golden.missing(list(kinds))
         unanswered = [_no_answer(row) for row in found.missing]

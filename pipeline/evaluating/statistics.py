@@ -50,7 +50,7 @@ def ratio(
     codes = np.asarray(documents, np.int64)
     if not whole.sum() > 0:
         return None
-    if len(np.unique(codes)) == 1:
+    if codes.min() == codes.max():
         codes = np.arange(len(part))
     sums: Floats = np.bincount(codes, weights=part).astype(float)
     sizes: Floats = np.bincount(codes, weights=whole).astype(float)

@@ -20,8 +20,10 @@ class Reply:
     why: str
 
 
-def reply(known: float | None, task: TaskSettings) -> Reply:
+def reply(known: float | None, task: TaskSettings, speed: Speed) -> Reply:
     """Return how long replies will be: as long as those of the task that are `known`, or a guess."""
+    if not speed.is_model:
+        return Reply(0, "for the engine writes none")
     if known is not None:
         return Reply(known, "as stored replies have on average")
     return Reply(_REPLY_SHARE * task.max_output_tokens, "a quarter of task.max_output_tokens")
@@ -35,14 +37,21 @@ class Predictor:
     reply_tokens: float
     """Of one reply."""
 
+    def cached(self, chunk: Chunk, index: int) -> int:
+        """Return how many tokens of a chunk's request, which is the `index`th, are in the engine's cache.
+
+        The prefix gate holds the others back until the first has read the pages.
+        """
+        return chunk.prefix_tokens if index and self.speed.is_model else 0
+
     def seconds(self, chunk: Chunk, is_scan: bool) -> float:
         """Predict the seconds of one device that a chunk takes, with the merges of its replies.
 
-        The first request computes the images, the others find them in the cache.
+        The first request computes the images.
         """
         total, pages = 0.0, len(chunk.pages)
         for index, request in enumerate(chunk.requests):
-            new, cached = (0, chunk.prefix_tokens) if index else (pages, 0)
+            new, cached = 0 if index else pages, self.cached(chunk, index)
             usage = Usage(request.prompt_tokens, cached, self.reply_tokens, new, new if is_scan else 0)
             total += self.speed.seconds(usage)
             if request.siblings > 1 and request.position == 0:

@@ -178,7 +178,7 @@ def opened(settings: RunSettings, find: Callable[[], Inputs], gate: Gate | None 
         exchange = parts.exchange(
             settings, decided, open_parts, speed, meter, lambda: recorder.record("running")
         )
-        reply = expected.reply(open_parts.tables.known.mean_reply(settings.task.name), settings.task)
+        reply = expected.reply(open_parts.tables.known.mean_reply(settings.task.name), settings.task, speed)
         budget = Budget(
             settings=settings.budget,
             meter=meter,

@@ -45,15 +45,18 @@ def _work(rows: Sequence[PlanRow], run: Session) -> Iterator[str]:
         f"requests        {sum(row.requests for row in rows)} (and {merges} merges of long documents)"
         + (f"; {follow_ups} of them only where `when` holds" if follow_ups else "")
     )  # fmt: skip
-    yield f"prompt tokens   {prompt:,} ({1 - computed / prompt if prompt else 0:.0%} from the prefix cache)"
-    if run.speed.gpus:
+    cached = f"{1 - computed / prompt if prompt else 0:.0%} from the prefix cache"
+    of_what = cached if run.speed.is_model else "as a model would read them"
+    on_top = "; those of merges come on top" if merges else ""
+    yield f"prompt tokens   {prompt:,} ({of_what}){on_top}"
+    if run.speed.is_model:
         yield f"output tokens   about {output:,}"
     yield f"answers kept    {kept}"
     yield time_taken(sum(row.engine_seconds for row in rows), run)
     if any(prices(run)):
         yield f"cost            {sum(row.cost for row in rows):,.2f}"
     yield f"assumed         {run.speed.assumed}"
-    if run.speed.gpus:
+    if run.speed.is_model:
         yield f"                {run.reply.tokens:.0f} tokens a reply, {run.reply.why}"
         yield "                loading the model comes on top"
 

@@ -78,19 +78,17 @@ def _risk(outline: Outline, document: Document) -> str | None:
 
 
 def add(entry: PlanRow, chunk: Chunk, predictor: Predictor, rate: Rate, is_scan: bool) -> None:
-    """Count a chunk's requests: the first computes the images, the others find them in the cache."""
+    """Count a chunk's requests; the first computes the images."""
     if chunk.subject.failure:
         failure = chunk.subject.failure
         entry.error_code, entry.error = entry.error_code or failure.code, entry.error or failure.message
         return
     for index, request in enumerate(chunk.requests):
-        # The prefix gate holds the others back until the first has read the pages.
-        cached = chunk.prefix_tokens if index else 0
         entry.requests += 1
         entry.follow_ups += request.cell.question.when is not None
         entry.merge_requests += request.siblings > 1 and request.position == 0
         entry.prompt_tokens += request.prompt_tokens
-        entry.computed_tokens += request.prompt_tokens - cached
+        entry.computed_tokens += request.prompt_tokens - predictor.cached(chunk, index)
         entry.output_tokens += round(predictor.reply_tokens)
     entry.engine_seconds += predictor.seconds(chunk, is_scan)
     entry.gpu_seconds, entry.cost = rate.charge(entry.engine_seconds)

@@ -42,6 +42,8 @@ _BATCH = 1_000
 """Answers that are read and judged at a time."""
 _WRITTEN = 20_000
 """Rows of a row group."""
+_REPEATED = ("source", "page", "status", "judged_by", "is_right", "page_quality")
+"""Columns whose values are worth a dictionary: of others it takes time, and room too."""
 
 
 class AnswerRow(NamedTuple):
@@ -90,7 +92,7 @@ def answers(files: Sequence[Path], boxes: bool = False) -> Iterator[list[AnswerR
                 lists = dict(zip(there, (column.to_pylist() for column in batch.columns), strict=True))
                 nothing = [None] * batch.num_rows
                 columns_read = (lists.get(name, nothing) for name in _READ)
-                yield list(map(AnswerRow._make, zip(*columns_read, strict=True)))
+                yield list(map(AnswerRow, *columns_read))
         except (OSError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0]
             raise OutputError(f"{file}: cannot be read ({reason}); publish again, or restore it") from error
@@ -144,7 +146,7 @@ def judging(output: Path, metrics: Sequence[str]) -> Iterator[Judgements]:
         store.make_folder(target.parent)
         with (
             store.writing(store.aside(target)) as file,
-            pq.ParquetWriter(file, schema, compression="zstd") as writer,
+            pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=_REPEATED) as writer,
         ):
             judgements = Judgements(writer, schema)
             yield judgements

@@ -161,6 +161,10 @@ def test_fields_with_several_values_count_value_by_value() -> None:
     assert sets.Found().f1 is None
 
 
+def test_a_value_is_the_same_in_whatever_form_its_letters_are_written() -> None:
+    assert sets.of_fields({"name": "Rene\u0301"}, {"name": "Ren\u00e9"})["name"] == sets.Found(1, 1, 1)
+
+
 def test_a_box_pairs_with_one_other_on_its_page() -> None:
     box = Box(1, 0, 0, 10, 10)
     assert sets.overlap(box, Box(1, 0, 0, 10, 5)) == 0.5

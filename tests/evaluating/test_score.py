@@ -18,7 +18,7 @@ from pipeline.answering import calibration
 from pipeline.compose import compose_evaluate, compose_settings
 from pipeline.config import RunSettings
 from pipeline.errors import OutputError, SettingsError
-from pipeline.evaluating import calibrate, golden, reliability, results, statistics, task
+from pipeline.evaluating import calibrate, golden, reliability, results, score, statistics, task
 from pipeline.run import execute
 from pipeline.tables import reviews
 from pipeline.viewing import finished
@@ -111,6 +111,33 @@ def test_a_golden_set_says_otherwise_than_the_questions(run: RunSettings, tmp_pa
     shown = finished.load(Path(run.output))
     assert shown.verdicts == ["right", "right", "wrong"]
     assert shown.text["gold_answer"] == ["in the cellar", "yard | court", "(the document does not say)"]
+
+
+def test_a_question_is_found_in_whatever_form_its_letters_are_written(
+    run: RunSettings, tmp_path: Path
+) -> None:
+    rows = golden.GoldRow(1, "", "Où est la\u0301  clef?", "", golden.GoldAnswer(("here",)))
+    asked = score._no_answer(rows)._replace(question="Où est lá clef?", source="a.pdf")
+    assert golden.GoldenSet([rows], by_text=True).of(asked) is not None
+
+
+@pytest.mark.parametrize("cell", ["", " ", "|", "[]", "[null]", '["", " "]'])
+def test_a_gold_answer_that_says_nothing_is_none(run: RunSettings, cell: str) -> None:
+    for file in (Path(run.output) / "answers").iterdir():
+        table = pd.read_parquet(file)
+        table.loc[table["question_id"] == "crate", "gold_answer"] = cell
+        table.to_parquet(file)
+    scores(run)
+    assert set(judged(run).index) == {"barrel", "boat"}
+
+
+def test_brackets_without_end_are_text(run: RunSettings, tmp_path: Path) -> None:
+    deep = "[" * 50_000 + "]" * 50_000
+    assert golden._answers(deep) == (deep,)
+    gold = tmp_path / "gold.csv"
+    gold.write_text(f"question,fields\nWhere is the crate?,{deep}\n")
+    with pytest.raises(SettingsError, match="row 1"):
+        golden.read(gold)
 
 
 def test_what_people_said_about_an_answer_counts_first(run: RunSettings) -> None:

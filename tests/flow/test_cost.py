@@ -12,7 +12,7 @@ import pytest
 import scripted
 
 from pipeline.config import RunSettings
-from pipeline.run import execute
+from pipeline.run import execute, plan
 
 REPLY = scripted.says('{"answer": "4711 euros", "pages": [1], "quote": "The profit was 4711 euros."}')
 SPENT = ["prompt_tokens", "cached_tokens", "output_tokens", "gpu_seconds", "cost"]
@@ -80,3 +80,32 @@ def test_tables_without_the_columns_still_load_and_say_that_they_do_not_know(
     answers, _ = tables(settings.output)
     assert answers["cost"].isna().tolist().count(True) >= 2
     assert (answers["prompt_tokens"] > 0).sum() == 2
+
+
+def test_a_plan_for_the_embedded_engine_says_the_tokens_that_the_run_counts(
+    compose: Callable[..., RunSettings], folder: Path, make_pdf: Callable[..., Path]
+) -> None:
+    make_pdf("in/blank.pdf", "", "")
+    make_pdf("in/partly.pdf", "The profit was 5 euros.", "", "The loss was 6 euros.")
+    (folder / "broken.pdf").write_bytes(bytes(range(256)))
+    questions = folder.parent / "questions.csv"
+    questions.write_text("question_id,document,question\na,,Profit?\nb,,Loss?\nc,sub/long.pdf,Which page?\n")
+    settings = compose(
+        f"input={folder}", "engine=embedded", "task=qa", f"task.questions={questions}", "pack.max_images=2"
+    )
+    text = plan(settings)
+    planned = pd.read_parquet(Path(settings.output) / "plan.parquet").set_index("source").sort_index()
+    summary = execute(settings)
+    _, requests = tables(settings.output)
+    requests["computed_tokens"] = requests["prompt_tokens"] - requests["cached_tokens"]
+    asked, merges = requests.query("kind == 'ask'").groupby("source"), requests.query("kind == 'merge'")
+    for name in ("prompt_tokens", "computed_tokens", "output_tokens"):
+        counted = asked[name].sum().reindex(planned.index, fill_value=0)
+        assert planned[name].tolist() == counted.tolist(), name
+    assert planned["requests"].tolist() == asked.size().reindex(planned.index, fill_value=0).tolist()
+    assert planned["merge_requests"].sum() == len(merges) == 3 + 2
+    assert planned["prompt_tokens"].sum() + merges["prompt_tokens"].sum() == summary.prompt_tokens
+    assert (planned["prompt_tokens"] > 0).sum() == 4  # neither the broken one, nor the copy
+    assert "as a model would read them" in text
+    assert "prefix cache" not in text
+    assert "output tokens" not in text

@@ -30,6 +30,17 @@ from pipeline.viewing.gold import is_right
         ("it was 28.09.2021", "2021"),
         ("5 % of it", "5%"),
         ("see 1.234.5", "1.234.5"),
+        ("about 3.14159 of it", "3.14159"),
+        ("in 2019 450 people came", "2019"),
+        ("in 2019 450 people came", "450"),
+        ("on the 12 2024", "2024"),
+        ("it is 1234.50 USD", "$1,234.50"),
+        ("12,5 percent", "12.5%"),
+        ("a loss of -$5", "-5 $"),
+        ("it grew by 5", "+5 %"),
+        ("1’234 people", "1234"),
+        ("1234", "１，２３４"),
+        ("예, 그렇습니다", "\u110b\u1168"),  # one form of a letter, and another
     ],
 )
 def test_an_answer_that_says_what_gold_says_is_right(answer: str, gold: str) -> None:
@@ -43,6 +54,10 @@ def test_an_answer_that_says_what_gold_says_is_right(answer: str, gold: str) -> 
         ("", "60"),
         ("160 or 601", "60"),
         ("3 %", "-3"),
+        ("3 %", "-3 %"),
+        ("-3 %", "3 %"),
+        ("a gain of $5", "-$5"),
+        ("3.14159", "3.141"),
         ("12.5", "125"),
         ("0.5 %", "5%"),
         ("12.5%", "5%"),

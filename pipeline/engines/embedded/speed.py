@@ -18,6 +18,7 @@ class EmbeddedSpeed:
 
     cores: int
     gpus: int = 0
+    is_model: bool = False
 
     @property
     def assumed(self) -> str:

@@ -62,6 +62,7 @@ class VllmSpeed:
     where: str
     """On which GPUs, in words."""
     cores: int = 0
+    is_model: bool = True
 
     @property
     def gpus(self) -> int:
@@ -134,6 +135,7 @@ class CpuSpeed:
     on_gpu: VllmSpeed
     cores: int
     gpus: int = 0
+    is_model: bool = True
 
     @property
     def assumed(self) -> str:

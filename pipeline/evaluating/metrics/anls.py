@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -51,31 +53,39 @@ def anls_of_many(
     predictions: Sequence[str], golds: Sequence[Sequence[str]], rule: Rule
 ) -> npt.NDArray[np.float64]:
     """Return the score of each prediction against its own gold answers."""
-    pairs = [(said, known) for said, answers in zip(predictions, golds, strict=True) for known in answers]
+    said = tuple([text for text, answers in zip(predictions, golds, strict=True) for _ in answers])
+    known = tuple(itertools.chain.from_iterable(golds))
     nearest = np.full(len(predictions), np.inf)
-    if pairs:
-        owners = np.repeat(np.arange(len(predictions)), [len(answers) for answers in golds])
-        np.minimum.at(nearest, owners, _distances(pairs, rule))
+    owners = np.repeat(np.arange(len(predictions)), [len(answers) for answers in golds])
+    np.minimum.at(nearest, owners, _distances(said, known, rule))
     if rule.boundary:
         return np.where(1 - nearest >= rule.threshold, 1 - nearest, 0.0)
     return np.where(nearest < 1 - rule.threshold, 1 - nearest, 0.0)
 
 
-def _distances(pairs: Sequence[tuple[str, str]], rule: Rule) -> npt.NDArray[np.float64]:
+def _distances(said: tuple[str, ...], known: tuple[str, ...], rule: Rule) -> npt.NDArray[np.float64]:
     """Return the share of each pair's letters that has to be edited; 0 where both are empty."""
-    compared = _without_end if rule.strips_end else collapse
-    said, known = [compared(one) for one, _ in pairs], [compared(other) for _, other in pairs]
-    given = pairs if rule.length is Length.GIVEN_UPPER else zip(said, known, strict=True)
-    measure = len if rule.length is Length.COMPARED else _length_in_upper_case
-    lengths = np.asarray([max(measure(one), measure(other)) for one, other in given], float)
-    edits = cpdist(said, known, scorer=Levenshtein.distance)
-    shares: npt.NDArray[np.float64] = np.divide(edits, lengths, out=np.zeros(len(pairs)), where=lengths > 0)
+    *compared, edits = _compared(said, known, rule.strips_end)
+    given = (said, known) if rule.length is Length.GIVEN_UPPER else compared
+    lengths = np.maximum(*(_lengths(texts, rule.length is not Length.COMPARED) for texts in given))
+    shares: npt.NDArray[np.float64] = np.divide(edits, lengths, out=np.zeros(len(said)), where=lengths > 0)
     return shares
+
+
+@functools.lru_cache(1)  # the rules of a profile are asked one after the other about the same texts
+def _compared(
+    said: tuple[str, ...], known: tuple[str, ...], strips_end: bool
+) -> tuple[list[str], list[str], npt.NDArray[np.uint32]]:
+    """Return both sides as they are compared, and the edits between each pair."""
+    form = _without_end if strips_end else collapse
+    one, other = list(map(form, said)), list(map(form, known))
+    return one, other, cpdist(one, other, scorer=Levenshtein.distance)
 
 
 def _without_end(text: str) -> str:
     return strip_end(collapse(text))
 
 
-def _length_in_upper_case(text: str) -> int:
-    return len(text) if text.isascii() else len(text.upper())
+def _lengths(texts: Sequence[str], in_upper_case: bool) -> npt.NDArray[np.float64]:
+    measured = map(str.upper, texts) if in_upper_case else texts
+    return np.fromiter(map(len, measured), float, len(texts))

@@ -24,7 +24,7 @@ def chartqa(prediction: str, golds: Sequence[str]) -> float:
 
     A percentage is a share: 10 is not 10 %. Signs of currencies and commas in numbers are not understood.
     """
-    return max((_relaxed(prediction, gold) for gold in golds), default=0.0)
+    return max([_relaxed(prediction, gold) for gold in golds], default=0.0)
 
 
 def _relaxed(prediction: str, gold: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def _values(value: Json) -> Counter[str]:
 
 
 def _plain(value: Json) -> str:
-    """Return a value as text; a whole number is the same with and without a decimal point."""
+    """Return a value as text, its letters in one form; a whole number is so with and without a point."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return "" if value is None else collapse(str(value))
+    return "" if value is None else collapse(unicodedata.normalize("NFC", str(value)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import string
 
 _PUNCTUATION = frozenset(string.punctuation)
@@ -10,11 +9,8 @@ _ARTICLES = frozenset(("a", "an", "the"))
 _PUNCTUATION_BYTES = string.punctuation.encode()
 _NUMBER_ENDS = frozenset(".fnyFNY")
 """What a number ends with as Python reads it, where that is no digit: `1.`, `inf`, `nan`, `infinity`."""
-_SHARED = 8192
-"""Texts whose forms are kept: several metrics look at the same answers one after the other."""
 
 
-@functools.lru_cache(_SHARED)
 def collapse(text: str) -> str:
     """Return a text in lower case with single spaces between its words."""
     return " ".join(text.lower().split())
@@ -33,12 +29,12 @@ def strip_end(text: str) -> str:
     return text[:end]
 
 
-@functools.lru_cache(_SHARED)
-def words(text: str) -> tuple[str, ...]:
+def words(text: str) -> list[str]:
     """Return the words of a text in lower case, without punctuation and English articles."""
     # In UTF-8 no part of another character looks like ASCII, and bytes are deleted in one go.
     plain = text.lower().encode("utf-8", "surrogatepass").translate(None, _PUNCTUATION_BYTES)
-    return tuple([word for word in plain.decode("utf-8", "surrogatepass").split() if word not in _ARTICLES])
+    found = plain.decode("utf-8", "surrogatepass").split()
+    return found if _ARTICLES.isdisjoint(found) else [word for word in found if word not in _ARTICLES]
 
 
 def to_float(text: str) -> float | None:

@@ -56,6 +56,8 @@ def vqa_accuracy(prediction: str, golds: Sequence[str], *, always_normalize: boo
     Punctuation, articles and words for numbers are ignored only where people disagree, unless
     `always_normalize`, which lmms-eval and VLMEvalKit do.
     """
+    if len(golds) < 2:  # without the one that is left out there is nobody to agree with
+        return 0.0
     said, known = _on_one_line(prediction), [_on_one_line(gold) for gold in golds]
     if always_normalize or len(set(known)) > 1:
         said, known = normalize(said), [normalize(gold) for gold in known]
