@@ -30,8 +30,8 @@ def of_words(words: Words) -> list[Line]:
 
 def _follows(before: Place, place: Place) -> bool:
     height = min(_height(before), _height(place))
-    gap = place[0] - before[2]
-    return abs(_middle(before) - _middle(place)) <= _LEVEL * height and -height < gap <= _GAP * height
+    gap = place[0] - before[2]  # most words begin a line or follow: what is cheap to tell comes first
+    return -height < gap <= _GAP * height and abs(_middle(before) - _middle(place)) <= _LEVEL * height
 
 
 def rows(cells: Sequence[Line]) -> list[Row]:

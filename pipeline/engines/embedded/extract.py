@@ -43,11 +43,14 @@ def fill(
 ) -> dict[str, Found]:
     """Return an object valid under `schema`, each property as found on the pages, or null."""
     specs = allowed.properties(schema)
-    names = {name: Name([name, _title_of(name, spec)]) for name, spec in specs.items()}
-    labels = Labels(pages, list(names.values()))
+    called = {name: [name, _title_of(name, spec)] for name, spec in specs.items()}
+    # Nothing is looked for at labels where all fields are of the whole, as those of `describe`.
+    labels = Labels(
+        pages if specs.keys() - _OF_THE_WHOLE else {}, [each for names in called.values() for each in names]
+    )
     texts = {number: text_of(lines) for number, lines in pages.items()}
     found = {
-        name: _stated([] if name in _OF_THE_WHOLE else labels.stated(names[name]), spec)
+        name: _stated([] if name in _OF_THE_WHOLE else labels.stated(Name(called[name])), spec)
         or _gathered(name, spec, texts, detect_language)
         for name, spec in specs.items()
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from pipeline.engines.embedded.passages import plain, tokens
 UNSURE = 0.3
 """Score of a value that may belong to another label: too low to pass without review."""
 
+_LONGEST = 60
+"""Letters of the longest label, unless a field's name is longer; as in the patterns that follow."""
 _LABELLED = re.compile(r"^\s*([^:：=]{2,60}?)\s*[:：=][\s.…_·]*([^\s.…_·].*)$")
 _LED = re.compile(r"^(.{2,60}?)\s*(?:[.…_·]\s?){3,}\s*([^\s.…_·].*)?$")
 _RUN_TOGETHER = re.compile(r"^(.{2,60}?)\s*((?:\b[A-Z]{3}\b|[$€£¥])?\s?[-+\u2212]?\d.*)$")
@@ -42,41 +45,51 @@ class Name:
     """What a field is called: a label is the field's when it says the same, all of it."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._words = [words(name) for name in names]
-        self._letters = [letters(name) for name in names]
+        self._words = {words(name) for name in names}
+        self._letters = {letters(name) for name in names} - {""}
+        self._generic: dict[frozenset[str], list[set[str]]] = {}
+        """What the generic words of a name stand for, by its other words."""
+        for name in names:
+            others, generic = _parted(words(name))
+            self._generic.setdefault(others, []).append(generic)
 
     def is_exactly(self, label: str) -> bool:
         """Tell whether a label is the name. OCR may lose the spaces between its words."""
-        return words(label) in self._words or (letters(label) in self._letters and letters(label) != "")
+        return words(label) in self._words or letters(label) in self._letters
 
     def is_nearly(self, label: str) -> bool:
         """Tell whether they differ in no more than a generic word: "Invoice" and "invoice_number"."""
-        return any(_are_alike(words(label), name) for name in self._words)
+        others, generic = _parted(words(label))
+        known = self._generic.get(others, []) if others else []
+        return any(generic == each or not (generic and each) for each in known)
 
 
+# A cell is looked at from several sides: as a label, and beside and under other cells.
+@functools.lru_cache(maxsize=4096)
 def words(label: str) -> frozenset[str]:
     """Return the words of a label or of a field's name."""
     marked = _WORD_STARTS.sub(" ", _IN_BRACKETS.sub("", label)).replace("#", " no ")
     return frozenset(term for term in tokens(marked) if not term.endswith("~"))
 
 
+@functools.lru_cache(maxsize=4096)
 def letters(label: str) -> str:
     """Return the letters and digits of a label, together."""
     return re.sub(r"[\W_]+", "", plain(_IN_BRACKETS.sub("", label)))
 
 
-def _are_alike(label: frozenset[str], name: frozenset[str]) -> bool:
-    kinds = [{_GENERIC[word] for word in words & _GENERIC.keys()} for words in (label, name)]
-    same = label - _GENERIC.keys() == name - _GENERIC.keys() != frozenset()
-    return same and (kinds[0] == kinds[1] or not all(kinds))
+def _parted(found: frozenset[str]) -> tuple[frozenset[str], set[str]]:
+    """Return the words that are not generic, and what the others stand for."""
+    return found.difference(_GENERIC), {_GENERIC[word] for word in found & _GENERIC.keys()}
 
 
 class Labels:
     """The labels on some pages, with what is stated at each."""
 
-    def __init__(self, pages: Mapping[int, Sequence[Line]], fields: Sequence[Name]) -> None:
-        """`fields`: the names of all fields, so that a label is not taken for the value of another one."""
-        self._fields = fields
+    def __init__(self, pages: Mapping[int, Sequence[Line]], names: Sequence[str]) -> None:
+        """`names`: those of all fields, so that a label is not taken for the value of another one."""
+        self._fields = Name(names)
+        self._longest = max([_LONGEST, *(2 * len(name) for name in names)])
         self._found = [
             (label, value._replace(page=page))
             for page, lines in pages.items()
@@ -161,7 +174,10 @@ class Labels:
         return bool(_ASKS.search(text) or _LABELLED.match(text)) or self._is_a_field(text)
 
     def _is_a_field(self, label: str) -> bool:
-        return any(name.is_exactly(label) or name.is_nearly(label) for name in self._fields)
+        # Most lines of running text are longer than any label: their words need not be looked at.
+        if len(label) > self._longest:
+            return False
+        return self._fields.is_exactly(label) or self._fields.is_nearly(label)
 
 
 def _has_digit(text: str) -> bool:
