@@ -124,6 +124,7 @@ def _check_limits() -> None:
     if most != resource.RLIM_INFINITY and most < _LEAST_FILES:
         raise SettingsError(f"this shell allows {most} open files (ulimit -n); a run needs {_LEAST_FILES}")
     if files < _LEAST_FILES:
+        # A process may raise its own limit up to the hard one.
         resource.setrlimit(resource.RLIMIT_NOFILE, (_LEAST_FILES, most))
 
 

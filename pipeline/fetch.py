@@ -31,6 +31,7 @@ def main() -> None:
 
 def fetch(overrides: Sequence[str]) -> str:
     """Download the files that vLLM reads, and return what to tell the user. Raises SettingsError."""
+    # Settings of a run need an input, of which nothing is read here.
     model = compose_settings(["input=.", *overrides]).model
     try:
         from huggingface_hub import snapshot_download
@@ -40,6 +41,7 @@ def fetch(overrides: Sequence[str]) -> str:
     patterns = [*preflight.WEIGHTS, "*.md", "LICENSE*"]
     try:
         folder = Path(snapshot_download(model.repository, allow_patterns=patterns, local_dir=model.path))
+    # Before OSError, of which it is one.
     except LocalEntryNotFoundError as error:
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         raise SettingsError(f"{model.repository}: the hub cannot be reached{offline}") from error

@@ -53,6 +53,7 @@ _DEFAULTS = {
 
 def main() -> None:
     """Serve, and exit with what became of it."""
+    # What stands behind `--` is the server's: a --help there is not ours.
     own = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
     if not own or set(own) & {"--help", "-h", "--version"}:
         usage.print_if_asked(__doc__)

@@ -56,6 +56,7 @@ def queue(jobs: Mapping[str, Sequence[str]]) -> Queue | None:
 
 def waiting_task(output: Path, shard: int, states: Queue | None) -> str | None:
     """Return the state of the array task that is to work on a shard, if Slurm is still to run it."""
+    # Slurm bounds the indices of an array (MaxArraySize): many shards are several, each with its first.
     for name, job, *first in _submissions(output) if states is not None else []:
         if name == "answer":
             state = (states or {}).get((job, str(shard - int(first[0]))))

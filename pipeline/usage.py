@@ -87,6 +87,7 @@ def of_run(summary: str, examples: str) -> str:
 
 def main_settings() -> list[Setting]:
     """Return the settings outside of any group."""
+    # Neither the list of defaults at its beginning nor what is for Hydra at its end is a setting.
     lines = (CONF / "config.yaml").read_text(encoding="utf-8").split("\n\n", 1)[1].split("\nhydra:")[0]
     return list(_settings(lines.splitlines()))
 

@@ -30,6 +30,7 @@ def choose(engine: EngineSettings, model: ModelSettings) -> tuple[str, str]:
 
 
 def _why_not_vllm(engine: EngineSettings, model: ModelSettings) -> str | None:
+    # What is quick to tell comes first: the GPUs are asked for by a program of the driver.
     if not placing.is_installed():
         return "vllm is not installed"
     if not (gpus := preflight.visible_gpus()):
@@ -71,6 +72,7 @@ def served(name: str, engine: EngineSettings, remembered: Served | None) -> Serv
     """Return what the servers of a run serve, as they say now or said the last time; None without any."""
     if name != "server":
         return None
+    # Here: whoever runs no servers need not have installed what they take.
     from pipeline.engines.server import introduction
 
     return introduction.served(engine.server, remembered)

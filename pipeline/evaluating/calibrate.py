@@ -104,6 +104,7 @@ def _platt(answers: Judged) -> Curve:
     # Each answer stands for both outcomes, weighted: the library takes no targets between 0 and 1.
     x = np.concatenate([answers.confidence, answers.confidence])[:, None]
     outcomes = np.concatenate([np.ones(len(answers)), np.zeros(len(answers))])
+    # C divides the penalty: hardly any, for Platt's targets already keep the curve from being too steep.
     fitted = LogisticRegression(C=1e6).fit(x, outcomes, sample_weight=np.concatenate([target, 1 - target]))
     grid = np.linspace(0, 1, _PLATT_POINTS)
     return _points(grid, fitted.predict_proba(grid[:, None])[:, 1], len(answers))
@@ -138,6 +139,7 @@ def _folds(documents: Codes) -> Codes:
     folds = min(_FOLDS, len(codes))
     if folds < 2:
         raise SettingsError("calibrate: all judged answers are about one document; add gold about others")
+    # By lot among documents of one size, and the same each time.
     order = np.random.default_rng(0).permutation(len(codes))
     order = order[np.argsort(-counts[order], kind="stable")]
     filled, fold_of = np.zeros(folds, int), {}

@@ -140,4 +140,5 @@ class Evaluation:
 def key(row: AnswerRow) -> int:
     """Return 63 bits that identify what was asked, the same in every run and process."""
     asked = f"{row.question}\0{row.source}\0{row.page}".encode("utf-8", "surrogateescape")
+    # Without its highest bit it fits the signed numbers of `keys`.
     return int.from_bytes(hashlib.blake2b(asked, digest_size=8).digest()) >> 1

@@ -25,6 +25,7 @@ def of(settings: RunSettings) -> Gate:
     """Return the gate of a run. Raises SettingsError where it cannot be used."""
     given = settings.evaluate
     rules = Rules(given.profile, given.metric, given.right_from)
+    # Both for their errors: a wrong name or file is told now, not after a night of work.
     _ = rules.name
     if given.gold is not None:
         golden.read(Path(given.gold))
@@ -43,8 +44,10 @@ class _Check:
         found = score_files([answers], evaluation.kinds([documents]), known, self.rules, None)
         score = results.main_score(found)
         least = self.settings.min_score or 0.0
+        # The lower end: a few answers may score well by chance.
         passes = score.low >= least
         with store.disk_errors(self.output):
+            # Before it is refused: the history has the nights that were not published, too.
             _note(self.output, self._row(score, run_id, passes))
         if not passes:
             raise OutputError(self._refusal(found, score, least))

@@ -172,6 +172,7 @@ def _answers(cell: str) -> tuple[str, ...]:
     """Return answers each of which is right: `a | b`, or a JSON list of texts."""
     if cell.startswith("[") and cell.endswith("]"):
         try:
+            # Numbers as they are written: 1.10 would become 1.1, and long ones lose digits.
             values = json.loads(cell, parse_int=str, parse_float=str)
             return tuple(text for each in values if each is not None and (text := str(each)).strip())
         except (ValueError, RecursionError):
@@ -188,6 +189,7 @@ def _pages(cell: str) -> tuple[int, ...]:
             raise ValueError(f"page {part[:40]!r} is no number or range: write 3, or 3, 5-7")
         if part:
             end = int(last or first)
+            # A slip such as 3-30000000 would fill the memory.
             if not 0 <= end - int(first) <= 10_000:
                 raise ValueError(f"page {part[:40]!r} is no range: write the smaller number first")
             found += range(int(first), end + 1)

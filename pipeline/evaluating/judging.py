@@ -134,6 +134,7 @@ def _add_evidence(
 ) -> None:
     """Count the pages and boxes that answers give as evidence, where it is known which are right."""
     for row, gold, document in zip(rows, golds, documents, strict=True):
+        # In page scope the page was given: to cite it is nothing that an answer has found.
         if gold.pages and row.page is None:
             found.pages.add(of_pages(row.evidence_pages or (), gold.pages), document)
         if gold.boxes:

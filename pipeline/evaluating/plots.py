@@ -85,6 +85,7 @@ def _svg(figure: Figure) -> str:
     import matplotlib as mpl
 
     file = io.StringIO()
+    # Without a salt matplotlib names the parts of an SVG at random; only with `none` letters stay text.
     with mpl.rc_context({"svg.hashsalt": "docbatch", "svg.fonttype": "none"}):
         figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()

@@ -61,6 +61,7 @@ def measure(confidence: Sequence[float] | Floats, right: Sequence[bool] | Floats
 
 
 def _bins(sure: Floats, is_right: Floats) -> tuple[Bin, ...]:
+    # A confidence of 1 belongs to the last bin.
     places = np.minimum((sure * _BINS).astype(int), _BINS - 1)
     found = []
     for place in np.unique(places):

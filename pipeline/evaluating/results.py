@@ -78,6 +78,7 @@ def _right(found: Evaluation) -> Iterator[Line]:
     profile = found.rules.name[0]
     yield Line(profile, "right", right(found))
     for group, labels in found.groups.items():
+        # One value says no more than the whole, and hundreds are no table.
         for value in sorted(labels.numbers) if 1 < len(labels.numbers) <= _MOST_VALUES else ():
             chosen = labels.codes == labels.numbers[value]
             if estimate := statistics.mean(found.right_values[chosen], found.codes[chosen]):

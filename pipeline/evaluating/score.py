@@ -49,6 +49,7 @@ def score_files(
         found.without_gold += len(rows) - len(judged)
         judge(found, judged, [gold for gold in golds if gold is not None], kinds, into)
     if known.golden is not None:
+        # After all answers: which rows of the golden set none was found for is known only then.
         found.missing, found.outside = known.golden.missing(list(kinds))
         unanswered = [_no_answer(row) for row in found.missing]
         judge(found, unanswered, [row.gold for row in found.missing], {}, into)

@@ -138,6 +138,7 @@ def _differences(found: Evaluation, settings: EvaluateSettings) -> list[Line]:
     rules = found.rules
     other_output = store.folder(str(settings.against))
     other = score(other_output, golden.known(other_output, settings.gold), rules, write=False)
+    # By what was asked, not by answer_id, which is another under other settings or models.
     _, here, there = np.intersect1d(found.keys, other.keys, return_indices=True)
     if not len(here):
         raise SettingsError(f"against={other_output}: has no answer that {settings.run} has too")

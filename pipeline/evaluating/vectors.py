@@ -199,6 +199,7 @@ def _compare_file(file: Path) -> Compared:
 
 
 def _cases(file: Path, columns: Mapping[str, Score]) -> Iterator[Case]:
+    # By default a cell of more than 128 KiB is refused, and a reply may be longer.
     csv.field_size_limit(sys.maxsize)
     try:
         with file.open(newline="", encoding="utf-8") as opened:

@@ -115,6 +115,7 @@ def spent(record: RunRecord, rate: Rate) -> Charge:
 
 
 def _spent(summary: Summary, before: Charge, rate: Rate) -> Charge:
+    # No row has it, but the GPUs were held: a budget that left it out would be passed.
     loading = rate.charge(summary.loading_gpu_seconds)
     return Charge(
         before.gpu_seconds + summary.gpu_seconds + loading.gpu_seconds,

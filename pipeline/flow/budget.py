@@ -56,6 +56,7 @@ class Budget:
                 yield []
             if not self._fits(seconds):
                 charge, inputs = self._count([window, *found])
+                # Questions that follow others are asked in further passes, of which each may stop here.
                 before, others = self._left or (FREE, 0)  # of an earlier pass over the inputs
                 self._left = _sum(before, charge), others + inputs
                 return
@@ -67,6 +68,7 @@ class Budget:
 
     def answered(self, window: Window) -> None:
         """Note that a window was answered, and what it took was charged."""
+        # Without a budget nothing is counted as under way, and there is nothing to say to other shards.
         if self._under_way:
             self._answered_s += sum(self._under_way.pop(_place(chunk), 0.0) for chunk in window)
             self._note()

@@ -55,6 +55,7 @@ class Predictor:
             usage = Usage(request.prompt_tokens, cached, self.reply_tokens, new, new if is_scan else 0)
             total += self.speed.seconds(usage)
             if request.siblings > 1 and request.position == 0:
+                # Once for all parts; a merge is of text alone, and the replies are in place of the pages.
                 text = request.prompt_tokens - chunk.prefix_tokens
                 read = round(request.siblings * self.reply_tokens) + text
                 total += self.speed.seconds(Usage(read, 0, self.reply_tokens))

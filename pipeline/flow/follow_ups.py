@@ -47,6 +47,7 @@ class FollowUps:
         if when is None:
             return True
         leader = self._leader(cell, when)
+        # The leader's question is not asked of this document: nothing that it says could hold.
         if leader is None:
             return False
         return when.holds(self._said[leader.answer_id]) if self._is_known(leader) else None
@@ -56,6 +57,7 @@ class FollowUps:
         if leader.answer_id in self._said:
             return True
         if self.known.was_not_asked(leader):
+            # Its own condition may hold by now: then it is asked, and its row of before says nothing.
             if self.holds(leader) is not False:
                 return False
             self._said[leader.answer_id] = None

@@ -154,6 +154,7 @@ def _tables(
 
 
 def _rasterizer(settings: RunSettings, run_id: str) -> raster.Rasterizer:
+    # What stands before the last hyphen is the same for one output and shard: `sweep` goes by it.
     place = fingerprint(store.lasting_name(settings.output), layout.shard_name(settings.shard))
     folder = scratch.choose(settings.raster.scratch, f"docbatch-{place}-{run_id[:8]}")
     geometry = draw.Geometry(settings.model.image_max_px, settings.model.image_patch_px, settings.raster.crop)
@@ -203,6 +204,7 @@ def _reducer(settings: RunSettings, decided: Decided, writer: Writer) -> Reducer
         # It reads the same pages by the same rules: a second attempt would say the same.
         repair_attempts=0 if decided.engine == "embedded" else settings.engine.repair_attempts,
         field_kinds=decided.field_kinds,
+        # Its parts hand on candidates, in a form of their own, which only the merge makes an answer.
         checks_parts=decided.engine != "embedded",
         calibration=decided.calibration,
         review_all=choose.is_unsure_of(decided.engine, decided.envelope),

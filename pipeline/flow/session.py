@@ -92,6 +92,7 @@ class Session:
     def passes(self) -> Iterator[Iterator[Chunk]]:
         """Yield what is to be asked of all inputs, then the questions whose leading answer came too late."""
         yield self.agenda.chunks(self.agenda.outlines())
+        # Asked for again each time: the answers of one pass may let further questions be asked.
         while later := self.exchange.postponed():
             yield iter(later)
 

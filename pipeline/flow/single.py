@@ -32,6 +32,7 @@ def ask(settings: RunSettings, question: str) -> str:
         )
     served = choose.served(name, settings.engine, None)
     template = prompt.system_prompt_template(settings.model)
+    # Today's: nothing is stored that a later run would have to find under the same prompt.
     system_prompt = prompt.fill_system_prompt(template, settings.model.name, dt.date.today())
     counter = tokens.TokenCounter(settings.model, system_prompt)
     with tempfile.TemporaryDirectory(prefix="docbatch-ask-") as folder:

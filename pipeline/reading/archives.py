@@ -75,6 +75,7 @@ def _names_on_the_way(head: bytes) -> list[bytes]:
     while (at := head.find(b"PK\x03\x04", at)) >= 0 and at + 30 <= len(head):
         length = int.from_bytes(head[at + 26 : at + 28], "little")
         names.append(head[at + 30 : at + 30 + length])
+        # Not by the sizes in the header: members that were written as a stream have them behind their data.
         at += 30
     return names
 
@@ -92,10 +93,13 @@ def recognise_ole(file: IO[bytes], head: bytes) -> str | None:
     """Return the kind of document that an OLE2 container is, from the first names in its directory."""
     if len(head) < 512:
         return None
+    # 9 or 12 by the format: the shift of a hostile file must not become a huge number.
     sector = 1 << min(int.from_bytes(head[30:32], "little"), 12)
+    # Sectors are counted from behind the header, which takes the room of one.
     file.seek((int.from_bytes(head[48:52], "little") + 1) * sector)
     directory = file.read(8192)
     entries = [directory[at : at + 128] for at in range(0, len(directory), 128)]
+    # The length of a name counts the zero at its end, two bytes.
     names = {entry[: max(int.from_bytes(entry[64:66], "little") - 2, 0)] for entry in entries}
     for stream, kind in _OLE_STREAMS:
         if stream.encode("utf-16-le") in names:

@@ -118,5 +118,6 @@ def _ending(name: str) -> str:
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
     """Return by what names sort as people count: page 2 before page 10."""
+    # 18 digits at a time: int() refuses more than 4,300, and names are anybody's.
     parts = re.split(r"(\d{1,18})", name.lower())
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]

@@ -42,6 +42,7 @@ def entries(input_: str, settings: SourceSettings) -> list[Entry]:
     if not objects.is_url(input_):
         return walk(input_, settings)[1]
     place = objects.parse(input_)
+    # A key may hold the signs of a pattern: what is there comes before what a pattern means.
     if place.key and not place.key.endswith("/") and (found := objects.look(place)):
         return [_entry(Place(place.bucket, found.key), found, Path(found.key).name)]
     parts = place.key.split("/")
@@ -97,6 +98,7 @@ def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
         return not parts and not names
     if parts[0] == "**":
         rest = parts[1:] or ["*"]
+        # As on a disk: `**` and `*` do not lead into names that begin with a dot.
         shown = next((i for i, name in enumerate(names) if name.startswith(".")), len(names) - 1)
         return any(_fits(names[start:], rest) for start in range(min(shown, len(names) - 1) + 1))
     if names[0].startswith(".") and not parts[0].startswith("."):

@@ -40,6 +40,7 @@ def cropped(sheet: Sheet, found: opening.Opened, geometry: Geometry) -> Sheet:
 def _page(found: opening.Opened, index: int) -> pymupdf.Page | None:
     import pymupdf
 
+    # These may be drawn by PDFium, which shows more: what MuPDF leaves white is no margin then.
     if found.is_repaired or opening.hides_by_expression(found, index):
         return None
     damage.forget()
@@ -103,6 +104,7 @@ def _fitted(sheet: Sheet, ink: _Rectangle, width: float, height: float, geometry
 
 def _whole(low: float, high: float, side: float, scale: float, patch_px: int) -> tuple[float, float, int]:
     """Widen an interval of a side, within it, to whole patches; return it with its length in pixels."""
+    # Less a little: by rounding alone a length of whole patches would have one patch more.
     px = math.ceil((high - low) * scale / patch_px - 1e-6) * patch_px
     length = min(max(px / scale, high - low), side)
     start = min(max(0.0, (low + high - length) / 2), side - length)

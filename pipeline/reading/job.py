@@ -24,6 +24,7 @@ class Geometry:
     def fit(self, width: float, height: float, *, enlarge: bool) -> tuple[int, int]:
         """Return the size in pixels at which an encoder need not resample a `width` x `height` page."""
         ratio = max(width, height) / self.max_px
+        # In the steps of mistral_common, rounding first: another size here would be resampled there.
         if ratio > 1 or enlarge:
             width, height = max(round(width / ratio), 1), max(round(height / ratio), 1)
         return self._whole(width), self._whole(height)
@@ -57,6 +58,7 @@ class Job(NamedTuple):
 
 
 def _saslprep(password: str) -> str:
+    # RFC 4013: spaces of any kind become one kind, and what is mapped to nothing goes.
     mapped = (
         " " if stringprep.in_table_c12(character) else character
         for character in password

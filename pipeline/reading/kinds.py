@@ -108,6 +108,7 @@ def by_ending(path: Path) -> str | None:
 
 def _recognise_head(head: bytes, ending: str) -> str | None:
     for magic, kind in _MAGIC:
+        # Two letters are little: a text may begin with BM. The reserved bytes of a bitmap are zero.
         if head.startswith(magic) and (kind != "bmp" or head[6:10] == b"\0\0\0\0"):
             return _raw_photo(head, ending) or kind if kind == "tiff" else kind
     if head[4:8] == b"ftyp" and head[8:12] in _BRANDS:
@@ -124,6 +125,7 @@ def is_pdf(head: bytes, ending: str) -> bool:
     """Tell whether a file is a PDF, and no text that mentions the header of one."""
     if ending == ".pdf" and re.search(rb"\d \d{1,5} obj\b", head):
         return True  # readers open it without a header, too
+    # Readers take a header anywhere in the first 1,024 bytes.
     if b"%PDF-" not in head[:1024]:
         return False
     return ending == ".pdf" or _HEADER.search(head[:1024]) is not None or _BINARY.search(head) is not None
@@ -134,9 +136,11 @@ _DNG_VERSION, _COLOR_FILTER, _LINEAR_RAW = 0xC612, 32803, 34892
 
 def _raw_photo(head: bytes, ending: str) -> str | None:
     """Name a camera's raw format, which is built like TIFF but holds no picture as one sees it."""
+    # Canon's mark stands between the header of TIFF and its first directory.
     if head[8:10] == b"CR":
         return "cr2"
     tags = _first_tags(head)
+    # Tag 262 says how samples become colors: one sample behind each filter of a sensor is no picture yet.
     if _DNG_VERSION in tags or tags.get(262) in (_COLOR_FILTER, _LINEAR_RAW):
         return "dng"
     return ending.removeprefix(".") if ending.removeprefix(".") in RAW_PHOTOS else None

@@ -213,6 +213,7 @@ def _painted(boxes: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.
     import numpy as np
 
     painted = np.zeros(shape, bool)
+    # Broken matrices put words at infinity, which no cell has a number for.
     for x0, y0, x1, y1 in np.nan_to_num(boxes).clip(0, 1e6).astype(int).tolist():
         painted[y0 : y1 + 1, x0 : x1 + 1] = True
     return painted

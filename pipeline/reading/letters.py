@@ -39,6 +39,7 @@ def _is_strange(text: str, counts: Counter[str]) -> bool:
     marks = sum(count for character, count in counts.items() if not character.isspace())
     if strange > _MOST_STRANGE * marks:
         return True
+    # Most pages have no such letters, and their words need not be looked at one by one.
     if not any("\u0530" <= character < "\u1100" for character in counts):
         return False
     words = text.split()

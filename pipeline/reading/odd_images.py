@@ -65,6 +65,7 @@ def still_png(file: Content) -> Image:
         if whole[at + 4 : at + 8] in _PICTURE_CHUNKS:
             kept.append(whole[at:end])
         at = end
+    # By name: hostile bytes are for no other of Pillow's readers.
     return pillow.open(io.BytesIO(b"".join(kept)), formats=["PNG"])
 
 
@@ -82,6 +83,7 @@ def _with_mupdf(job: Job, whole: bytes) -> Image:
     import pymupdf
     from PIL import Image as pillow
 
+    # From the header, before anything is decoded; a height below zero says that rows go from the top.
     width, height = struct.unpack_from("<ii", whole, 18)
     if width * abs(height) > job.max_pixels:
         raise TooLarge(f"{job.source}: {width} x {abs(height)} pixels, over raster.max_megapixels; raise it")
@@ -115,6 +117,7 @@ def rare_jpeg(whole: bytes) -> str | None:
     at = 2
     while at + 9 < len(whole) and whole[at] == 0xFF:
         marker, length = whole[at + 1], int.from_bytes(whole[at + 2 : at + 4], "big")
+        # C4, C8 and CC lie among the headers of frames, and are tables and an extension.
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             bits = whole[at + 4]
             return _RARE_JPEG.get(marker) or (f"{bits} bits a sample" if bits != 8 else None)

@@ -32,6 +32,7 @@ class Opened(NamedTuple):
     def for_pdfium(self) -> Iterator[tuple[second_renderer.Source, list[str | None]]]:
         """Give what PDFium has to open, and the passwords to try on it."""
         if isinstance(self.source, bytes):
+            # What was put together anew was written without encryption.
             yield self.source, [None]
         else:
             with plain_path(self.source) as path:
@@ -134,6 +135,7 @@ def _refuse_wrappers(job: Job, document: pymupdf.Document) -> None:
     if not document.is_pdf:
         return
     catalog = document.pdf_catalog()
+    # Attachments alone make no portfolio: only with /Collection does a viewer show them in place of pages.
     names = document.embfile_names() if document.xref_get_key(catalog, "Collection")[0] != "null" else []
     if names:
         inside = ", ".join(names[:_NAMED_FILES]) + (", …" if len(names) > _NAMED_FILES else "")
@@ -224,6 +226,7 @@ def hides_by_expression(found: Opened, index: int) -> bool:
 
 def _crop_is_void(page: pymupdf.Page) -> bool:
     rect = page.rect  # worked out anew each time that it is asked for
+    # Boxes of another size say something: most pages need no second look.
     if sorted((round(rect.width), round(rect.height))) != list(_DEFAULT_SIDES):
         return False
     sides = sorted(map(round, (page.cropbox.width, page.cropbox.height)))

@@ -23,6 +23,7 @@ def is_sound(document: pymupdf.Document) -> bool:
         if count == 0 or not document.is_pdf:
             return count > 0
         document.load_page(count - 1)
+        # The count says how many pages there are: with more kids than that at the top, it hides some.
         return len(_kids(document, _number(document, document.pdf_catalog(), "Pages"))) <= count
     except pymupdf.mupdf.FzErrorSystem:
         raise  # no memory
@@ -44,10 +45,12 @@ def rebuilt(document: pymupdf.Document) -> bytes | None:
         document.update_object(parent, f"<</Type/Pages/Count {len(pages)}/Kids[{kids}]>>")
         for page, inherited in pages:
             for key, value in inherited.items():
+                # What a page says itself comes before what it inherits.
                 if document.xref_get_key(page, key)[0] == "null":
                     document.xref_set_key(page, key, value)
             document.xref_set_key(page, "Parent", f"{parent} 0 R")
         document.xref_set_key(catalog, "Pages", f"{parent} 0 R")
+        # Decrypted: the copy is opened as bytes, with no password at hand.
         whole: bytes = document.tobytes(encryption=_DECRYPTED)
         return whole
     except pymupdf.mupdf.FzErrorSystem:
@@ -71,6 +74,7 @@ def _pages(document: pymupdf.Document, top: int) -> list[tuple[int, dict[str, st
             continue
         own = {key: document.xref_get_key(node, key) for key in _INHERITED}
         passed = inherited | {key: value for key, (kind, value) in own.items() if kind != "null"}
+        # Reversed, since the last is taken first: pages keep their order.
         waiting += [(kid, passed) for kid in reversed(_kids(document, node))]
     return found
 

@@ -24,6 +24,7 @@ class Passwords:
         for number, (pattern, secret) in enumerate(listed):
             if not pattern or glob.has_magic(pattern):
                 self._globs.append((number, pattern, secret))
+            # With its slash: a password for a folder is none for a file of that name.
             self._named.setdefault(_plain(pattern), (number, secret))
             self._folders.setdefault(_plain(pattern).rstrip("/"), (number, secret))
 
@@ -33,6 +34,7 @@ class Passwords:
         found = [self._named[name]] if name in self._named else []
         found += [self._folders[folder] for folder in _folders(name) if folder in self._folders]
         found += [(number, secret) for number, pattern, secret in self._globs if matches(source, pattern)]
+        # By the place in the list: the first that names a document counts, whatever kind of pattern it is.
         return min(found)[1] if found else self._default
 
 

@@ -9,6 +9,7 @@ def save_webp(drawn: str, target: str, quality: int) -> None:
     """Write a drawn page as WebP; the file appears whole or not at all."""
     from PIL import Image
 
+    # Beside its place: a worker that is over its time is killed in the middle of this.
     written = Path(target + ".aside")
     with Image.open(drawn) as image:
         image.save(written, "WEBP", quality=quality, method=2)

@@ -33,6 +33,7 @@ def fitted(image: Image, width_px: int, height_px: int, stretch: tuple[float, fl
     width, height = (min(max(round(side * ratio), 1), most) for side, most in
                      zip(own, (width_px, height_px), strict=True))  # fmt: skip
     if (width, height) != image.size:
+        # From a gap of 3 on, reducing in two steps looks as in one (Pillow's manual), and is faster.
         image = image.resize((width, height), pillow.Resampling.BICUBIC, reducing_gap=3.0)
     if (width, height) == (width_px, height_px):
         return image

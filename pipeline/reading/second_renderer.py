@@ -47,6 +47,7 @@ def _imported(document: pypdfium2.PdfDocument) -> bytes | None:
 def _import_one_by_one(document: pypdfium2.PdfDocument, new: pypdfium2.PdfDocument) -> None:
     import pypdfium2
 
+    # What the failed call has brought is not known: from the beginning, so that no page comes twice.
     while len(new):
         del new[0]
     for index in range(len(document)):

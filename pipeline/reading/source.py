@@ -86,6 +86,7 @@ def find(
     found.all_sources = tuple(candidate.entry.source for candidate in candidates)
     _refuse_absence(input_, entries, wanted, candidates, found)
     if shard.count > 1:
+        # Plus one: empty files are rows as well, and would all go to one shard.
         of = balance([candidate.entry.bytes + 1 for candidate in candidates], shard.count)
         candidates = [c for c, index in zip(candidates, of, strict=True) if index == shard.index]
     found.sources = tuple(candidate.entry.source for candidate in candidates)
@@ -159,6 +160,7 @@ def _meet(entry: Entry) -> _Candidate | None:
         except Exception as error:  # hostile files and file systems: what one raises costs its own row
             kind, problem = None, f"cannot be read ({reason(error)}); check the file and its permissions"
     if problem:
+        # Behind these there may be documents: passed over, their absence would not be noticed.
         hidden = entry.is_folder or not entry.path.suffix
         failure = Failure("unreadable", f"{entry.source}: {problem}")
         return _Candidate(entry, promised or "", failure) if promised or hidden else None
@@ -200,6 +202,7 @@ def _unrecognised(entry: Entry) -> Failure:
     if packer := packed_with(head):  # a server may send any file so, and whoever fetched it may not unpack it
         why = f"is no {ending} file, but something packed with {packer}; unpack it"
         return Failure("unsupported", f"{entry.source}: {why}")
+    # Text is another file than the name says, such as a server's error page, and not a damaged one.
     if b"\0" in head or not head.isascii():
         why = f"its content is not that of a {ending} file; fetch it again"
         return Failure("corrupt", f"{entry.source}: {why}")
@@ -250,6 +253,7 @@ def _documents(candidates: Iterable[_Candidate], scratch: str | None) -> Iterato
     first: dict[str, str] = {}
     for document in _hashed(candidates, scratch):
         source = document.source
+        # Files that could not be read have no id, and are no duplicates of each other.
         original = first.setdefault(document.document_id, source) if document.document_id else source
         yield document if original == source else replace(document, duplicate_of=original)
 

@@ -39,6 +39,7 @@ def sheets_of(job: Job, geometry: Geometry) -> list[Sheet]:
     text, background = _prepared(job)
     # Small, whatever size the drawing says: that may be a million pixels.
     probe = _png(job, text, background, width=_PROBE_PX)
+    # From so few rows its shape would be told wrongly: by the other side.
     if probe.height < _PROBE_PX // 4:
         probe = _png(job, text, background, height=_PROBE_PX)
     # A drawing has no size of its own: its short side is taken for that of a page of A4.

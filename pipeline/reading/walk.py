@@ -60,6 +60,7 @@ def walk(input_: str, settings: SourceSettings) -> tuple[Path, list[Entry]]:
     else:
         raise SettingsError(f"input={input_}: there is no such file or folder; check the path")
     named = None if given.is_dir() else given
+    # Each once: links, and patterns with several `**`, may lead to one name more than once.
     entries = [
         look(path, relative(path, root), root, settings.follow_links or path == named) for path in set(paths)
     ]
@@ -72,6 +73,7 @@ def look(path: Path, source: str, root: Path, follow_links: bool) -> Entry:
         found = path.stat()
         is_folder = stat.S_ISDIR(found.st_mode)
         if path.is_symlink() and not (follow_links or _inside(path, root)):
+            # Else whoever puts a link among the inputs could have any file of this user read.
             problem = "is a link that leads out of the input; source.follow_links=true reads it"
         elif stat.S_ISREG(found.st_mode):
             return Entry(path, source, found.st_size)
@@ -188,6 +190,7 @@ class Walker:
         for pattern in self._settings.exclude:
             if not glob.has_magic(pattern) and matches(source, pattern):
                 return True
+            # fnmatch lets `*` stand for `/` as well: what matches `folder/` so matches all below it.
             if pattern.endswith("*") and fnmatch.fnmatchcase(f"{source}/", pattern):
                 return True
         return False

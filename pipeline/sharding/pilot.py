@@ -54,6 +54,7 @@ def _pilot(settings: RunSettings, rows: Sequence[PlanRow], settings_hash: str) -
     """Choose the sample; a pilot that was begun before with the same settings and inputs goes on."""
     members: dict[str, list[PlanRow]] = defaultdict(list)
     for row in rows:
+        # A duplicate takes nothing: what is answered about its bytes is counted at their first name.
         if row.error_code is None and row.duplicate_of is None:
             members[_unit_of(row, settings.task.scope)].append(row)
     if not members:
@@ -72,6 +73,7 @@ def _pilot(settings: RunSettings, rows: Sequence[PlanRow], settings_hash: str) -
 
 
 def _unit_of(row: PlanRow, scope: str) -> str:
+    # In folder scope a request shows pages of several files: none can be in the sample alone.
     return row.source if scope != "folder" else row.source.rpartition("/")[0] or "."
 
 
@@ -130,6 +132,7 @@ def _spent(
     values = (asked[name].to_pylist() for name in ("source", "task", "gpu_seconds", "engine_seconds", "cost"))
     for name, task, gpu_s, engine_s, money in zip(*values, strict=True):
         if name in names and task == settings.task.name:
+            # The one that the plan predicts: GPU-seconds are 0 for an engine that holds no GPU.
             seconds[name] += gpu_s or engine_s or 0.0
             cost[name] += money or 0.0
     answers = read.answers(output)

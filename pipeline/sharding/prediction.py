@@ -81,6 +81,7 @@ def add(entry: PlanRow, chunk: Chunk, predictor: Predictor, rate: Rate, is_scan:
     """Count a chunk's requests; the first computes the images."""
     if chunk.subject.failure:
         failure = chunk.subject.failure
+        # What was wrong with the file itself comes before what is wrong with a question about it.
         entry.error_code, entry.error = entry.error_code or failure.code, entry.error or failure.message
         return
     for index, request in enumerate(chunk.requests):

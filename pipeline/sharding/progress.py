@@ -104,6 +104,7 @@ def _shard(
     if not tries:
         if not rows:
             found.state = DONE
+        # Only where jobs/submit.sh has noted jobs: without them, shards are started by hand.
         elif queue is not None and queued is None and (output / "_journal" / "jobs").exists():
             found.state, found.reason = FAILED, "no task has worked on it, and none is queued"
         return found

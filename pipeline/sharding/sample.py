@@ -95,6 +95,7 @@ def total(sample: Sequence[Chosen], spent: Mapping[str, float], predicted: float
     if len(unsure) < 2:
         return Interval(ratio * predicted, real, math.inf)
     rest = [(spent[each.unit.name] - ratio * each.unit.predicted) / each.chance for each in unsure]
+    # The likelier a unit had to be chosen, the less of what it stands for is unknown.
     left = sum((1 - each.chance) * off**2 for each, off in zip(unsure, rest, strict=True))
     error = factor * math.sqrt(left * len(unsure) / (len(unsure) - 1))
     degrees = _effective([each.unit.predicted / each.chance for each in unsure]) - 2

@@ -88,6 +88,7 @@ def read_units(output: Path, settings_hash: str) -> list[Unit]:
     store.fetch(output / "pilot.parquet")
     try:
         table = pq.read_table(output / "pilot.parquet")
+    # None, or a damaged one: units are made anew, and all that is lost is the sample of before.
     except (OSError, pa.ArrowException):
         return []
     if (table.schema.metadata or {}).get(b"settings_hash") != settings_hash.encode():

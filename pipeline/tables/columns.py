@@ -107,6 +107,7 @@ def value(given: Json, kind: str) -> Json:
     if given is None or kind not in ("string", "number", "numbers"):
         return given
     if kind == "number":
+        # As a float: Arrow refuses an integer over 2**53 for such a column, rather than round it.
         return float(given)  # type: ignore[arg-type]  # the reply was checked against the column's kind
     if kind == "numbers":
         return [None if item is None else float(item) for item in given]  # type: ignore[union-attr,arg-type]
@@ -128,6 +129,7 @@ _UNFIT = (pa.ArrowException, OverflowError, UnicodeError, TypeError, ValueError)
 
 
 def _one(row: Row, schema: pa.Schema, refuse: Callable[[Row, str], Row]) -> pa.Table:
+    # Cleaned first: half of a surrogate pair, which Arrow refuses, costs its character and not the row.
     cleaned = {name: _clean(given) for name, given in row.items()}
     try:
         return pa.Table.from_pylist([cleaned], schema=schema)

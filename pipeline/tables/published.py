@@ -46,6 +46,7 @@ def write_aside(
     latest = _latest_rows(files, _KEYS[name], target)
     # Other tasks have columns of their own, which stay.
     written = [journal.read_schema(file) for file in files]
+    # Columns come in the order of this version; those of other tasks stand behind them.
     schema = pa.unify_schemas([columns.schema(name, field_kinds), *written]).remove_metadata()
     out = LeftOut()
     standing: dict[str, list[wanted.Place]] = {}

@@ -65,6 +65,7 @@ def _change(old: Row | None, new: Row | None) -> Row:
     if old is None or new is None:
         return row | {"change": APPEARED if old is None else VANISHED, "flips": []}
     flips = list(_flips(old, new))
+    # Not by confidence: at temperature 0, too, it is another with each batch. What it lets flip counts.
     same = all(_plain(old[name]) == _plain(new[name]) for name in ("answer", "fields")) and not flips
     return row | {"change": SAME if same else CHANGED, "flips": flips}
 

@@ -182,6 +182,7 @@ def _reasons(row: Row, review_below: float) -> Iterator[str]:
         yield f"its confidence, {confidence:.2f}, is under {review_below:g}"
     if row["evidence_found"] is False:
         yield "the quote is not on the pages that it cites"
+    # A blank page is settled without a reply, which is no fault.
     if row["finish_reason"] not in ("stop", "blank"):
         yield f"the reply did not end by itself ({row['finish_reason'] or 'no reply'})"
 

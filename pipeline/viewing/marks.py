@@ -50,6 +50,7 @@ def merge(run: Finished, marks: Path) -> Merged:
         key = mark["answer_id"], mark["source"]
         if key not in known:
             unknown += 1
+        # By the time of marking: files of several people may be merged in any order, and twice.
         elif key not in kept or _time(kept[key]) <= _time(mark):
             kept[key] = known[key] | mark
     # Marks of another output: merging nothing without a word would look like success.

@@ -126,6 +126,7 @@ def draw_pages(run: Finished, wanted: Sequence[PageName], settings: ReportSettin
     numbers: dict[str, set[int]] = defaultdict(set)
     for page in wanted:
         document_id = ids.get(page.source)
+        # Its name holds what a picture is made of: hash of the bytes, page, size and quality.
         if document_id and (known := before.get(_file(document_id, page.number, settings.report))):
             drawn.pictures[document_id, page.number] = known
         elif document_id:
@@ -206,6 +207,7 @@ class _Drawing:
     def _geometry(self, are_images: bool) -> draw.Geometry:
         """Return the size of page images: of image files the model's, in whose pixels boxes count."""
         if not are_images:
+            # Whole pixels, not patches: no model looks at these.
             return draw.Geometry(self.settings.report.page_px, 1)
         model = self.run.run.settings["model"]
         assert isinstance(model, dict)

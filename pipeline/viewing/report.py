@@ -33,6 +33,7 @@ def build(
         shutil.copytree(_SITE, aside)
         for folder in ("data", "pages"):
             (aside / folder).mkdir()
+        # Before any page is drawn: `draw_pages` looks here for those of an earlier report.
         _link(target / "pages", aside / "pages")
     wanted = pages.pages_of(run)
     changed = [row for row, change in enumerate(difference.change) if change != "same"] if difference else []

@@ -183,6 +183,7 @@ def _by_question(run: Finished) -> list[QuestionTotals]:
         QuestionTotals(task, question_id, texts[rows[0]] or "", _counts(run, rows))
         for (task, question_id), rows in groups.items()
     ]
+    # What a person has most to do with comes first, and then what is most often wrong.
     return sorted(counted, key=lambda each: (-each.counts.open, each.counts.right - each.counts.gold))
 
 

@@ -17,6 +17,7 @@ def first_valid(values: Sequence[Json], spec: Json) -> Json:
 
 def is_valid(value: Json, spec: Json | Mapping[str, Json]) -> bool:
     """Tell whether a schema allows a value."""
+    # JSON Schema has two schemas that are no objects: `true` allows everything, `false` nothing.
     whole = dict(spec) if isinstance(spec, Mapping) else spec is not False
     return bool(jsonschema.Draft202012Validator(whole).is_valid(value))
 
@@ -60,5 +61,6 @@ def kinds(spec: Json) -> set[str]:
 
 def limit(spec: Json, name: str, most: int) -> int:
     """Return the least limit of that name, such as `maxLength`; `most` where there is none."""
+    # The least of all branches: for which of them a value will be valid is not known yet.
     given = [option[name] for option in options(spec) if name in option]
     return min((int(limit) for limit in given if isinstance(limit, int | float)), default=most)

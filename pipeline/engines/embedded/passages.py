@@ -75,6 +75,7 @@ def plain(text: str) -> str:
     """Fold case, width and accents, so that two spellings of a word meet."""
     decomposed = unicodedata.normalize("NFKD", text.translate(_LOOSE_ACCENTS)).casefold()
     kept = "".join(c for c in decomposed if not unicodedata.combining(c))
+    # Composed again: NFKD has taken Hangul syllables apart into letters, which are not in _CJK.
     return unicodedata.normalize("NFC", kept)
 
 
@@ -116,5 +117,6 @@ def question_terms(question: str) -> list[str]:
     """Return the terms of a question that say what it is about."""
     subject = _ASKING_CJK.sub(" ", question)
     terms = dict.fromkeys(tokens(subject))
+    # Folded as the terms are: й, for one, loses its breve.
     asking = {plain(word) for word in _ASKING}
     return [t for t in terms if t not in asking] or list(dict.fromkeys(tokens(question)))

@@ -21,6 +21,7 @@ Pages = Mapping[int, list[Line]]
 
 # The right page of a long document may not be the best of its part; the merge weighs them anew.
 _CANDIDATES = 6
+# As many as the schema of a reply allows (asking/schema.py): with more it would be invalid.
 _MOST_PAGES = 30
 _NOT_FOUND = 0.3
 """Confidence in a field that is null: it is far more often not found than not there."""
@@ -89,6 +90,7 @@ def passage(request: Request, index_of_pages: Callable[[], Index]) -> Written:
         parts = [json.loads(part) for part in request.parts]
         candidates = [_passage(given) for part in parts for given in part["candidates"]]
         counts = reduce(add, (Counts(**part["counts"]) for part in parts))
+        # Of the candidates alone, ranked by counts over all parts: they alone tell how rare a term is.
         index = Index(candidates)
     else:
         index = index_of_pages()

@@ -63,6 +63,7 @@ def _beside_numbers(piece: str, known: set[str]) -> set[str]:
     near: set[str] = set()
     for index, word in enumerate(words):
         found = _NUMBER.search(word)
+        # What the question names itself, such as a year, is not the number that it asks for.
         if found and found[0].strip(".,:/-") not in known:
             near.update(tokens(" ".join(words[max(index - _NEXT_TO, 0) : index + 1 + _NEXT_TO])))
     return near

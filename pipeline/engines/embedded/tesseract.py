@@ -42,7 +42,9 @@ def corrected(lines: Sequence[Line], image: Image.Image) -> list[Line]:
         return list(lines)
     enlarged = io.BytesIO()
     size = image.width * _ENLARGED, image.height * _ENLARGED
+    # PPM: not compressed only to be unpacked in the next process.
     image.convert("L").resize(size).save(enlarged, "PPM")
+    # --psm 0 tells the script alone, which is far less work than to read the page in each.
     found = _SCRIPT.search(_run(["--psm", "0", "-l", "osd"], enlarged.getvalue()))
     language = LANGUAGES.get(found[1]) if found else None
     if language is None or language not in known:
@@ -89,8 +91,10 @@ def _reread(line: Line, words: Sequence[tuple[Place, str, float]]) -> Line:
 def _words(table: str) -> list[tuple[Place, str, float]]:
     """Return the words of Tesseract's table, with their places on the page as it was."""
     found: list[tuple[Place, str, float]] = []
+    # Nothing is quoted in this table: a word that begins with " would take the next rows with it.
     for row in csv.DictReader(io.StringIO(table), delimiter="\t", quoting=csv.QUOTE_NONE):
         text, conf = (row.get("text") or "").strip(), float(row.get("conf") or -1)
+        # Blocks, paragraphs and lines have rows as well, with a confidence of -1.
         if text and conf >= 0:
             left, top, width, height = (
                 int(row[name]) / _ENLARGED for name in ("left", "top", "width", "height")
@@ -117,6 +121,7 @@ def _languages() -> frozenset[str]:
 def _run(arguments: Sequence[str], image: bytes) -> str:
     """Return what Tesseract prints about an image; nothing where it fails or takes too long."""
     try:
+        # One thread: the workers fill the cores already, and threads on top would wait for each other.
         done = subprocess.run(
             ["tesseract", "stdin", "stdout", *arguments],
             input=image, capture_output=True, check=False, preexec_fn=_end_with_parent, timeout=_LONGEST_S,

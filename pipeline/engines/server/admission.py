@@ -32,6 +32,7 @@ async def admit(
     Raises Unavailable where it may come back, and Wrong where it is another than the settings say.
     """
     offered = await talk.offer(remote.client, settings)
+    # What is served is a part of each request's identity: another model's replies must not pass for it.
     if offered.served != served:
         raise Wrong(f"it serves {_said(offered.served)} now, not {_said(served)}; run again to ask that one")
     needed = context.model.context_tokens
@@ -55,6 +56,7 @@ async def _probe(
 ) -> Sampling:
     """Ask about as many small images as a request may have; the tokens must be those counted here."""
     request = _request(context)
+    # One token is enough: what is wanted is the count of the prompt's, and whether anything is refused.
     given = replace(sampling, max_tokens=1)
     try:
         try:
@@ -79,6 +81,7 @@ async def _probe(
             if isinstance(fault, faults.Refused)
             else Unavailable(str(fault))
         ) from error
+    # Documents are packed to the last token of the context: another count would have requests refused.
     if reply.prompt_tokens != request.prompt_tokens:
         raise Wrong(
             f"it counts {reply.prompt_tokens} tokens in a prompt of {len(request.pages)} small images, and"
@@ -100,6 +103,7 @@ def _request(context: EngineContext) -> Request:
     image = _image(context.scratch, side)
     document = Document("probe", image, "png", 0, "probe")
     count = context.model.max_images
+    # One patch each: as many images as a request may have, for hardly any work of the server.
     pages = tuple(
         Page(document, number, count, side, side, number, label=f"Page {number} of {count}", image=image)
         for number in range(1, count + 1)

@@ -58,6 +58,7 @@ class Dispatcher:
 
     def put(self, requests: Sequence[Request], window_number: int) -> None:
         """Take on requests."""
+        # With nothing to do, no reply was due: the time without work is no outage.
         if not self._jobs:
             self._last_progress_s = time.monotonic()
         for request in requests:
@@ -148,7 +149,9 @@ class Dispatcher:
             log.debug("%s: no room (%s)", remote.url, fault)
             remote.limit.refused(time.monotonic())
             job.refusals += 1
+            # No count of refusals ends a request: a server that is busy says nothing about it.
             self._place_later(job, max(fault.after_s or 0.0, job.wait_s()))
+        # Asked before anything is blamed: a server that died looks like a reply that was cut.
         elif await self._fleet.is_well(remote):
             self._after_bad_reply(remote, job, fault)
         else:
@@ -186,6 +189,7 @@ class Dispatcher:
     def _release(self, request_id: str) -> None:
         """Let those begin that waited for this request's pages to be read."""
         for request in self._gate.release(request_id):
+            # `close` has cleared them: nothing more is to be sent then.
             if (job := self._jobs.get(request.request_id)) is not None:
                 job.is_first = False
                 self._place(job)

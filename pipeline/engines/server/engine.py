@@ -74,10 +74,12 @@ class ServerEngine:
 
     def put(self, requests: Sequence[Request], window_number: int) -> None:
         """Send requests, as many at a time as the servers take."""
+        # Equal is too much already: vLLM refuses a prompt that leaves no token to write.
         fitting = [request for request in requests if request.prompt_tokens < self._context_tokens]
         for request in requests:
             if request.prompt_tokens >= self._context_tokens:
                 self._settled.put((request, too_long(request, self._context_tokens)))
+        # Called in the loop's own thread: nothing in there has a lock.
         self._loop.call_soon_threadsafe(self._dispatcher.put, fitting, window_number)
 
     def take(self) -> list[Settled]:
@@ -87,6 +89,7 @@ class ServerEngine:
         came = [self._settled.get()]
         while not self._settled.empty():
             came.append(self._settled.get())
+        # Replies that came before the loss are returned first: dropped, they would be asked for again.
         replies = [each for each in came if not isinstance(each, BaseException)]
         self._lost = next((each for each in came if isinstance(each, BaseException)), None)
         if not replies and self._lost is not None:

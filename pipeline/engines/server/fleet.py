@@ -77,6 +77,7 @@ class Fleet:
             self._start(self._watching(remote))
         self._start(self._looking_around())
         rooms = [remote.cache_tokens for remote in self._up()]
+        # A sum over some would count the caches of the others as nothing.
         return sum(room for room in rooms if room) if all(rooms) else None
 
     async def close(self) -> None:
@@ -100,6 +101,7 @@ class Fleet:
         home = self._homes.get(document)
         if home is None:
             home = self._homes[document] = _idlest(up)
+            # After so many other documents the pages of this one have long left the server's cache.
             if len(self._homes) > _MOST_HOMES:
                 self._homes.popitem(last=False)
         if home.is_up:
@@ -114,6 +116,7 @@ class Fleet:
         if remote.checking is None:
             remote.checking = asyncio.create_task(self._check(remote))
         try:
+            # Shielded: one of those who wait may be cancelled, and the others still need the answer.
             return await asyncio.shield(remote.checking)
         finally:
             if remote.checking is not None and remote.checking.done():

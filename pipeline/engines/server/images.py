@@ -26,6 +26,7 @@ def url(page: Page, how: str) -> str:
     return f"file://{page.image}" if how == "file" else _data_url(page.image)
 
 
+# By the path alone: image files have names of their own, and none is ever written twice.
 @functools.lru_cache(maxsize=_KEPT_IMAGES)
 def _data_url(file: Path) -> str:
     from PIL import Image

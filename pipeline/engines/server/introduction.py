@@ -32,6 +32,7 @@ def served(settings: ServerSettings, remembered: Served | None) -> Served:
         found, reasons = _ask(settings)
         if found:
             return _the_same(found)
+        # Only for the model that is asked for: remembered is what an earlier run was told, maybe of another.
         if remembered is not None and settings.served_model in (None, remembered.model):
             log.info("no server is up (%s): taken for what it was, %s", reasons, remembered)
             return remembered
@@ -70,6 +71,7 @@ def _ask(settings: ServerSettings) -> tuple[dict[str, Served], str]:
     found: dict[str, Served] = {}
     reasons: list[str] = []
     for url, answer in zip(urls, answers.get(), strict=True):
+        # No waiting makes a key or a name right.
         if isinstance(answer, KeyRefused | Unnamed):
             raise SettingsError(f"{url}: {answer}")
         if isinstance(answer, Unavailable):

@@ -64,11 +64,13 @@ class Job:
 
     def note_death(self) -> None:
         """Note that its server went away."""
+        # Before this death is counted: only one that was a suspect already had been sent alone.
         self.deaths_alone += self.is_suspect
         self.deaths += 1
 
     def wait_s(self) -> float:
         """Return the seconds until it is sent again: longer each time, and never in step with others."""
+        # Bounded: refusals are not counted against a request, and 2.0 ** 1024 is an OverflowError.
         times = max(0, self.attempts + self.refusals + self.deaths - 1)
         return min(_MOST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(times, 16)) * random.uniform(0.5, 1.5)
 
@@ -106,6 +108,7 @@ class Remote:
         """Take back all that waits here."""
         waiting, self._waiting = self._waiting, []
         self.load_tokens -= sum(job.cost_tokens for _, job in waiting)
+        # A heap has only its first entry in place.
         return [job for _, job in sorted(waiting, key=lambda each: each[0])]
 
     def next_job(self) -> Job | None:
@@ -113,9 +116,11 @@ class Remote:
         if not (self.is_up and self._waiting and len(self.under_way) < self.limit.allowed):
             return None
         job = self._waiting[0][1]
+        # Alone, so that the next death tells what caused it and costs no other request.
         if self.under_way and (job.is_suspect or any(each.is_suspect for each in self.under_way.values())):
             return None
         held = sum(images.body_bytes(each.request.pages, self._how) for each in self.under_way.values())
+        # One that is over the limit by itself still goes, alone: it would wait for ever otherwise.
         if self.under_way and held + images.body_bytes(job.request.pages, self._how) > _MOST_BODY_BYTES:
             return None
         return heapq.heappop(self._waiting)[1]

@@ -47,6 +47,7 @@ def serve(given: Serving) -> str:
 
     Raises SettingsError when the command cannot be started, and EngineLost when it dies again and again.
     """
+    # One watch for all attempts: whether there have been clients must outlive a server that dies.
     watch = registry.Watch(given.registry)
     for attempt in range(given.max_restarts + 1):
         with _started(given) as (process, port):
@@ -85,8 +86,10 @@ def _started(given: Serving) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     environment = dict(os.environ)
     if key := environment.get(given.key_variable):
         environment["VLLM_API_KEY"] = key  # on its command line everybody on the machine could read it
+    # On all addresses: clients are on other nodes.
     command = [*given.command, "--host", "0.0.0.0", "--port", str(port)]
     try:
+        # A session of its own, so that a signal to all that it started does not reach this process.
         process = subprocess.Popen(command, env=environment, start_new_session=True, stdin=subprocess.DEVNULL)
     except OSError as error:
         raise SettingsError(f"{given.command[0]}: cannot be started ({error.strerror})") from error

@@ -119,4 +119,5 @@ def _count(value: object) -> int:
 def _probability(logprob: object) -> float:
     if not isinstance(logprob, int | float):
         raise TypeError(f"{type(logprob).__name__} in place of a log-probability")
+    # At most 0: rounding leaves some probabilities a little over 1.
     return 0.0 if math.isnan(logprob) else math.exp(min(0.0, logprob))

@@ -50,6 +50,7 @@ class Metrics:
 
 async def offer(client: AsyncOpenAI, settings: ServerSettings) -> Offer:
     """Ask a server whether it is well, and what it serves. Raises Unavailable."""
+    # Optional, as the version is: these are vLLM's own, beside the protocol of OpenAI.
     await _get(client, settings, _beside(client, "health"), optional=True)
     listed = _json(await _get(client, settings, "models"))
     version = _json(await _get(client, settings, _beside(client, "version"), optional=True))
@@ -69,6 +70,7 @@ async def metrics(client: AsyncOpenAI) -> Metrics:
     try:
         text = await client.get(_beside(client, "metrics"), cast_to=str, options={"timeout": _ASK_S})
         return read_metrics(text)
+    # OverflowError: of int(), where a number is as large as 1e999.
     except (openai.OpenAIError, ValueError, OverflowError):
         return Metrics()
 
@@ -78,9 +80,11 @@ def read_metrics(text: str) -> Metrics:
     waiting = cache = None
     for name, labels, value in _METRIC.findall(text):
         if name == "num_requests_waiting":
+            # By way of float: the format of Prometheus writes every number as one.
             waiting = (waiting or 0) + int(float(value))
         elif name == "cache_config_info":
             told = dict(_LABEL.findall(labels))
+            # The size of the cache is in the labels of this metric, whose value is always 1.
             blocks, size = told.get("num_gpu_blocks", ""), told.get("block_size", "")
             if blocks.isdecimal() and size.isdecimal():
                 cache = (cache or 0) + int(blocks) * int(size)
@@ -115,6 +119,7 @@ def _json(text: str) -> Json:
     """Return a JSON value; None where a text holds none."""
     try:
         value: Json = json.loads(text)
+    # RecursionError: a server may send brackets as deep as it likes.
     except (ValueError, RecursionError):
         return None
     return value

@@ -24,6 +24,7 @@ def speed(engine: VllmSettings, model: ModelSettings) -> Speed:
         return CpuSpeed(made, workers.cores())
     gpus, folder = preflight.visible_gpus(), Path(model.path) if model.path else None
     here = bool(gpus)
+    # Plans are made on login nodes, too, which have no GPU.
     gpus = gpus or [_ASSUMED] * model.gpus
     chosen = layout.layout(engine, model, gpus, folder)
     found = fit(engine, model, min(gpu.total_gib for gpu in gpus), folder, chosen)

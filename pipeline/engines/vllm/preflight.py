@@ -50,12 +50,14 @@ def visible_gpus() -> list[Gpu]:
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if wanted is None:
         return [gpu for _, gpu in gpus]
+    # By number, or by UUID, of which the beginning is enough for CUDA.
     names = [name.strip() for name in wanted.split(",") if name.strip()]
     return [gpu for name in names for uuid, gpu in gpus if name == gpu.index or uuid.startswith(name)]
 
 
 def _answer_of(command: Sequence[str]) -> str:
     """Return what a command prints; nothing when it fails. Raises SettingsError when it hangs."""
+    # Into a file, not a pipe, whose end would be waited for as long as the process hangs.
     with tempfile.TemporaryFile("w+") as printed:
         process = subprocess.Popen(command, stdout=printed, stderr=subprocess.DEVNULL, start_new_session=True)
         try:
@@ -157,7 +159,6 @@ def _what_fits(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], 
         small = replace(halved, args={**engine.args, "kv_cache_dtype": "fp8"})
         also = " ".join([*prefix, "engine.quantization=fp8", "+engine.args.kv_cache_dtype=fp8"])
         changes.append((also, small))
-    # From the least change to the most.
     for words, settings in changes:
         if words and _room(settings, model, gpus, folder) >= model.context_tokens:
             return f"set {words}"

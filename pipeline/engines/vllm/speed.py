@@ -78,6 +78,7 @@ class VllmSpeed:
 
     def weigh(self, request: Request, completion: Completion) -> float:
         """Return the seconds that its tokens are predicted to take; none for what was not sent."""
+        # A request that was refused, or failed before it was read, has taken nothing of a GPU.
         if completion.failure and not completion.prompt_tokens:
             return 0.0
         return self.seconds(
@@ -96,6 +97,7 @@ class VllmSpeed:
         products = done.products / (_FP8_FLOPS if self._is_fp8 else _BF16_FLOPS)
         attention = done.attention / _ATTENTION_FLOPS
         encoder_s = _ENCODER_S if self._is_packed else _PLAIN_ENCODER_S
+        # All new tokens are taken for those of images, which nearly all are.
         encoder = encoder_s * new * model.width / _ENCODER_WIDTH if usage.pages else 0.0
         return (products + attention + encoder) * self._waiting
 
@@ -106,6 +108,7 @@ class VllmSpeed:
         step = _READ_GIB_S * self.weights_gib
         if self.engine.eager:
             step = max(step, _EAGER_LAYER_S * self.model.layers)
+        # All GPUs of a copy are busy with a step, and seconds are those of one GPU.
         return self.layout.gpus_per_copy * usage.output_tokens * step / together
 
     @property
@@ -119,6 +122,7 @@ class VllmSpeed:
 
     @property
     def _is_packed(self) -> bool:
+        # Whoever names one of them turns it off, or puts another class in its place.
         return not set(ADDITIONS) & set(self.engine.args)
 
 

@@ -7,6 +7,7 @@ from pipeline.engines.vllm.backlog import Work
 from pipeline.engines.vllm.messages import Prompt, Reply
 from pipeline.records import Completion, Failure, Request
 
+# vLLM has other reasons, such as `abort`: what was written until then is no whole reply.
 _FINISHED = ("stop", "length", "repetition")
 
 
@@ -18,6 +19,7 @@ def write_prompt(work: Work, settings: VllmSettings) -> Prompt:
         images=tuple((page.label, str(page.image)) for page in request.pages),
         text=request.prompt,
         rank=work.rank,
+        # Only after a loop: it lowers every token of the prompt as well, which an answer may have to repeat.
         repetition_penalty=settings.repetition_penalty if request.fault == "repetition" else 1.0,
     )
 

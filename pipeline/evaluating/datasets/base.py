@@ -113,6 +113,7 @@ def texts(value: object) -> tuple[str, ...]:
 
 def literal(written: str) -> object:
     """Return a list that was written as text; the text itself where it is none."""
+    # Copies of the sets differ: some write lists as JSON, others as Python does.
     for read in (json.loads, ast.literal_eval):
         try:
             value: object = read(written)

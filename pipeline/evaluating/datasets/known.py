@@ -55,6 +55,7 @@ def _mmmu(row: Row, number: int) -> Iterator[Item]:
     options = lettered(texts(literal(text(row, "options")))) if text(row, "options") else {}
     images, question = _in_order(row, with_options(text(row, "question"), options))
     gold = text(row, "answer")
+    # Open questions may have several right answers, written as a list in the one column.
     golds = texts(gold) if "[" in gold else (gold,)
     about: dict[str, Json] = {"question_type": text(row, "question_type"), "options": dict(options)}
     yield Item(text(row, "id") or str(number), images, question, golds, text(row, "subfield"), about)

@@ -101,6 +101,7 @@ def _write_images(item: Item, folder: Path) -> str:
         else:
             file = folder / f"{name}.tif"
             pages = [picture.convert("RGB") for picture in opened]
+            # Without loss: the model is to see the pixels that were published.
             pages[0].save(file, save_all=True, append_images=pages[1:], compression="tiff_deflate")
     except (UnidentifiedImageError, OSError, ValueError) as error:
         reason = f"its image cannot be read ({error}); fetch the files again"

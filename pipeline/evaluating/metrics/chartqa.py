@@ -64,6 +64,7 @@ def chartqapro(prediction: str, item: ProItem) -> float:
     if item.question_type in _EXACT_TYPES:
         is_exact = [True] * len(known)
     scores = [_part(*each) for each in zip(said, known, is_exact, strict=False)]
+    # By the longer side: parts that are missing, or too many, are wrong.
     return sum(scores) / max(len(said), len(known))
 
 

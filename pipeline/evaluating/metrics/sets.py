@@ -49,6 +49,7 @@ def of_pages(cited: Iterable[int], wanted: Iterable[int]) -> Found:
 def of_boxes(cited: Sequence[Box], wanted: Sequence[Box], least_overlap: float = 0.5) -> Found:
     """Pair boxes whose intersection over union is large enough, each once, the best pairs first."""
     overlaps = ((overlap(one, other), i, j) for i, one in enumerate(cited) for j, other in enumerate(wanted))
+    # The best first: a box that overlaps two is not taken from the one that it fits better.
     pairs = sorted((each for each in overlaps if each[0] >= least_overlap), reverse=True)
     said: set[int] = set()
     known: set[int] = set()
