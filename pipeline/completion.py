@@ -73,7 +73,7 @@ def script() -> str:
 
 def _choices() -> dict[str, list[str]]:
     """Return the files of each group of conf/, by the group's name."""
-    folders = (folder for folder in sorted(CONF.iterdir()) if folder.is_dir() and folder.name != "hydra")
+    folders = (folder for folder in sorted(CONF.iterdir()) if folder.is_dir())
     return {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in folders}
 
 

@@ -300,7 +300,7 @@ def _client() -> Client:
 
 def _most_tries() -> int:
     said = os.environ.get("AWS_MAX_ATTEMPTS", "")
-    return int(said) if said.isdigit() else _MOST_TRIES
+    return max(1, int(said)) if said.isdigit() else _MOST_TRIES
 
 
 def _call(place: Place, done: str, request: Callable[[], _Result], may_lack: bool = False) -> _Result:

@@ -13,6 +13,8 @@ from pipeline.texts import without_folders
 
 Json = bool | int | float | str | None | list["Json"] | dict[str, "Json"]
 """What JSON holds: schemas, and replies under them."""
+MOST_CITED = 30
+"""Pages that a reply names as evidence at most."""
 
 
 @dataclass(frozen=True, slots=True)

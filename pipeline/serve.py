@@ -22,6 +22,7 @@ Exit status: 0 the last client is done, 1 the server could not go on, 75 a signa
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import sys
 from collections.abc import Sequence
@@ -92,15 +93,25 @@ def read(arguments: Sequence[str]) -> Serving:
         load_timeout_s=_number(given, "load_timeout_s"),
         first_client_s=_number(given, "first_client_s"),
         next_client_s=_number(given, "next_client_s"),
-        max_restarts=int(_number(given, "max_restarts")),
+        max_restarts=_whole_number(given, "max_restarts"),
     )
 
 
 def _number(given: dict[str, str], name: str) -> float:
     try:
-        return float(given[name])
-    except ValueError as error:
-        raise SettingsError(f"{name}={given[name]}: must be a number") from error
+        number = float(given[name])
+    except ValueError:
+        number = math.nan
+    # Of what is not a number no time is ever over, and a server would be waited for without end.
+    if not (0 <= number < math.inf):
+        raise SettingsError(f"{name}={given[name]}: must be a number, 0 or more")
+    return number
+
+
+def _whole_number(given: dict[str, str], name: str) -> int:
+    if not (number := _number(given, name)).is_integer():
+        raise SettingsError(f"{name}={given[name]}: must be a whole number")
+    return int(number)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def chunks(
     costs = [cost(page) for page in subject.pages]
     widest = max(costs, default=0)
     fitting = [cell for cell in cells if texts[cell.answer_id][1] + widest <= room_tokens]
-    if too_long := [cell for cell in cells if cell not in fitting]:
+    if too_long := [cell for cell in cells if texts[cell.answer_id][1] + widest > room_tokens]:
         message = (
             f"{subject.source}: a page and the question exceed {room_tokens} tokens; shorten the question"
         )

@@ -10,7 +10,7 @@ import jsonschema
 from pipeline.asking import fields, inline, plain
 from pipeline.config import TaskSettings
 from pipeline.errors import SettingsError
-from pipeline.records import Json
+from pipeline.records import MOST_CITED, Json
 
 
 def schema(settings: TaskSettings) -> dict[str, Json] | None:
@@ -100,7 +100,7 @@ def envelope(settings: TaskSettings) -> dict[str, Json] | None:
         "properties": {
             "answer": inner or {"type": ["string", "null"]},
             # Bounded: a guide without a limit lets a model write numbers until its budget is spent.
-            "pages": {"type": "array", "items": {"type": "integer"}, "maxItems": 30},
+            "pages": {"type": "array", "items": {"type": "integer"}, "maxItems": MOST_CITED},
             "quote": {"type": ["string", "null"]},
         },
         "required": ["answer", "pages", "quote"],

@@ -18,13 +18,12 @@ from pathlib import Path
 from pipeline.config import RunSettings
 from pipeline.engines import choose
 from pipeline.engines.base import Served
+from pipeline.reading.draw import DRAWING
 from pipeline.records import Question, Request, Subject
 from pipeline.texts import fingerprint
 
 DERIVATION = 2
 """Raised when the code makes other answers of the same replies: they are then made again, without asking."""
-DRAWING = 3
-"""Raised when the code draws other pixels of the same page: questions about it are then asked again."""
 
 
 class Effect(Enum):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.asking import prompt, tokens
@@ -35,14 +38,14 @@ def ask(settings: RunSettings, question: str) -> str:
     # Today's: nothing is stored that a later run would have to find under the same prompt.
     system_prompt = prompt.fill_system_prompt(template, settings.model.name, dt.date.today())
     counter = tokens.TokenCounter(settings.model, system_prompt)
-    with tempfile.TemporaryDirectory(prefix="docbatch-ask-") as folder:
+    with _folder() as folder:
         context = EngineContext(
             model=settings.model,
             envelope=None,
             system_prompt=system_prompt,
             max_output_tokens=settings.task.max_output_tokens,
-            scratch=Path(folder),
-            log=Path(folder) / "engine-{}.log",
+            scratch=folder,
+            log=folder / "engine-{}.log",
             adapt_tokenizer=tokens.skip_pixels,
             detect_language=language.detect_language,
             count_tokens=counter.request,
@@ -59,6 +62,20 @@ def ask(settings: RunSettings, question: str) -> str:
             "the reply is cut after %d tokens; raise task.max_output_tokens", settings.task.max_output_tokens
         )
     return said.text
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """Make a folder for the engine's files, and remove it unless the engine is lost: the log says why."""
+    folder = Path(tempfile.mkdtemp(prefix="docbatch-ask-"))
+    try:
+        yield folder
+    except EngineLost:
+        raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _request(question: str, prompt_tokens: int) -> Request:

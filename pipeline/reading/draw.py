@@ -21,6 +21,9 @@ from pipeline.reading.job import first_line as first_line
 from pipeline.reading.sheets import PAGE_PT, sheets
 from pipeline.records import Words
 
+DRAWING = 3
+"""Raised when the code draws other pixels of the same page: questions about it are then asked again."""
+
 
 def prepare_worker() -> None:
     """Make this process one that only draws."""

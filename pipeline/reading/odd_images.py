@@ -32,6 +32,8 @@ DAMAGED = (
 )
 """What Pillow's readers raise on damaged files, beside its own errors."""
 
+_SHORT_HEADER = 12
+"""Bytes of the header of a BMP as OS/2 wrote them, whose sides have two bytes each."""
 _UNKNOWN = ("unsupported", "not supported", "unknown", "not implemented", "cannot handle")
 """Words by which Pillow says that a file is sound, but of a form that it does not read."""
 
@@ -84,7 +86,8 @@ def _with_mupdf(job: Job, whole: bytes) -> Image:
     from PIL import Image as pillow
 
     # From the header, before anything is decoded; a height below zero says that rows go from the top.
-    width, height = struct.unpack_from("<ii", whole, 18)
+    is_short = struct.unpack_from("<I", whole, 14)[0] == _SHORT_HEADER
+    width, height = struct.unpack_from("<HH" if is_short else "<ii", whole, 18)
     if width * abs(height) > job.max_pixels:
         raise TooLarge(f"{job.source}: {width} x {abs(height)} pixels, over raster.max_megapixels; raise it")
     try:

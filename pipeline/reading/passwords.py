@@ -44,12 +44,16 @@ def read(path: str | None, default: str | None) -> Passwords:
         return Passwords([], default)
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-        return Passwords([(row["document"], row["password"]) for row in rows], default)
+            reader = csv.DictReader(file)
+            listed = [(row["document"], row["password"], reader.line_num) for row in reader]
     except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
         raise SettingsError(
             f"raster.passwords={path}: needs the columns document and password ({error})"
         ) from error
+    for document, password, line in listed:
+        if document is None or password is None:  # a line that ends early
+            raise SettingsError(f"raster.passwords={path}: line {line} lacks a document or its password")
+    return Passwords([(document, password) for document, password, _ in listed], default)
 
 
 def _plain(pattern: str) -> str:

@@ -149,7 +149,7 @@ def _load_index(folder: Path) -> dict[str, Picture]:
 
 
 def _file(document_id: str, number: int, settings: PageSettings) -> str:
-    return f"{document_id[:24]}-{number}-{settings.page_px}-{settings.quality}.webp"
+    return f"{document_id[:24]}-{number}-{settings.page_px}-{settings.quality}-{draw.DRAWING}.webp"
 
 
 def _draw(

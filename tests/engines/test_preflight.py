@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from pipeline.config import RunSettings
@@ -203,13 +204,43 @@ def test_gpus_are_those_that_are_left_visible(tmp_path: Path, monkeypatch: pytes
     tool.write_text(f"#!/bin/sh\nprintf '{rows}'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    for visible, expected in [(None, "0123"), ("2,0", "20"), ("GPU-3", "3"), ("", ""), ("7", "")]:
+    for visible, expected in [
+        (None, "0123"),
+        ("2,0", "20"),
+        ("GPU-3", "3"),
+        ("", ""),
+        ("7", ""),
+        ("0,-1,1", "0"),
+    ]:
         if visible is None:
             monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         else:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         assert "".join(gpu.index for gpu in preflight.visible_gpus()) == expected
-    assert preflight.visible_gpus() == []
+    assert len(preflight.visible_gpus()) == 1
+
+
+def test_a_gpu_without_memory_of_its_own_has_that_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho '0, GPU-0abc, NVIDIA GB10, [N/A], [N/A]'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (gpu,) = preflight.visible_gpus()
+    assert gpu.total_gib == pytest.approx(psutil.virtual_memory().total / 2**30, rel=0.01)
+
+
+def test_weights_that_are_quantized_already_are_not_taken_for_half_of_what_they_are(
+    settings: Callable[..., RunSettings], tmp_path: Path
+) -> None:
+    (tmp_path / "params.json").write_text(json.dumps(LARGE))
+    with (tmp_path / "consolidated.safetensors").open("wb") as file:
+        file.truncate(124_000_000_000)  # a byte a weight; nothing is written
+    given = settings("engine.quantization=fp8")
+    found = memory.fit(given.engine.vllm, given.model, 139.8, tmp_path, Layout(2, 1, 1))
+    assert found.weights_gib == pytest.approx(124 / 1.073741824 / 2, rel=0.001)
 
 
 def test_auto_takes_vllm_where_the_gpus_hold_the_model(

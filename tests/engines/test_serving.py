@@ -152,6 +152,10 @@ def test_a_signal_ends_the_server_and_its_address(tmp_path: Path) -> None:
         (["--", "vllm"], "registry=DIR and"),
         (["registry=r", "port=7", "--", "vllm"], "port=7: there is no such setting"),
         (["registry=r", "next_client_s=soon", "--", "vllm"], "next_client_s=soon: must be a number"),
+        (["registry=r", "load_timeout_s=nan", "--", "vllm"], "load_timeout_s=nan: must be a number"),
+        (["registry=r", "max_restarts=inf", "--", "vllm"], "max_restarts=inf: must be a number"),
+        (["registry=r", "max_restarts=-1", "--", "vllm"], "max_restarts=-1: must be a number, 0 or more"),
+        (["registry=r", "max_restarts=1.5", "--", "vllm"], "max_restarts=1.5: must be a whole number"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_told(arguments: list[str], complaint: str) -> None:

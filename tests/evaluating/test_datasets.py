@@ -17,6 +17,7 @@ from PIL import Image
 from pipeline.errors import SettingsError
 from pipeline.evaluating import golden, judge, profiles
 from pipeline.evaluating.datasets import base, known, write
+from pipeline.evaluating.datasets.base import Item
 from pipeline.evaluating.metrics.rating import NO_RATING
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -133,6 +134,14 @@ def test_images_of_a_question_are_pages_in_the_order_in_which_it_names_them(tmp_
     with Image.open(tmp_path / "set" / "images" / "v_1.tif") as pages:
         assert pages.n_frames == 2  # type: ignore[attr-defined]
         assert pages.convert("RGB").getpixel((0, 0)) == (0, 0, 255)
+
+
+def test_items_whose_ids_differ_in_a_sign_alone_have_images_of_their_own(tmp_path: Path) -> None:
+    (image,) = items("mmmu", tmp_path / "files")[1].images[:1]
+    ids = ("a/b", "a_b", "a b")
+    made = [write._write_images(Item(each, (image,), "?", ("x",)), tmp_path) for each in ids]
+    assert len(set(made)) == len(ids)
+    assert "a_b.png" in made
 
 
 def test_a_turn_is_asked_after_the_reference_answers_of_those_before_it(tmp_path: Path) -> None:

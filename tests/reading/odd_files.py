@@ -207,6 +207,13 @@ def bmp_with_bit_fields(size: int = 32) -> bytes:
     return b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + header + pixels
 
 
+def bmp_of_os2(width: int, height: int) -> bytes:
+    """Return the header of a BMP as OS/2 wrote them, with three bytes a pixel, and one row of red."""
+    header = struct.pack("<IHHHH", 12, width, height, 1, 24)
+    row = (b"\x00\x00\xff" * width).ljust((3 * width + 3) // 4 * 4, b"\x00")
+    return b"BM" + struct.pack("<IHHI", 26 + len(row) * height, 0, 0, 26) + header + row * min(height, 64)
+
+
 def tiff_of_another_compression(path: Path) -> None:
     """Write a TIFF whose strips are said to be coded as WebP, which Pillow's libtiff does not know."""
     Image.new("RGB", (40, 40), "red").save(path)

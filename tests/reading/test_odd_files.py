@@ -235,7 +235,7 @@ def test_a_small_image_keeps_its_shape(read: Read, tmp_path: Path, size: tuple[i
     ("name", "content"),
     [
         ("text.png", odd.png_with_much_text()), ("animation.png", odd.png_with_broken_animation()),
-        ("fields.bmp", odd.bmp_with_bit_fields()),
+        ("fields.bmp", odd.bmp_with_bit_fields()), ("os2.bmp", odd.bmp_of_os2(32, 32)),
     ],
 )  # fmt: skip
 def test_what_stands_beside_a_sound_picture_does_not_keep_it(read: Read, name: str, content: bytes) -> None:

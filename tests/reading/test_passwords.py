@@ -33,6 +33,14 @@ def test_a_password_for_each_of_many_documents_is_found_without_trying_every_pat
     assert known.of("other.pdf") is None
 
 
+@pytest.mark.parametrize("content", ["password,document\nx,a\nsecret\n", "document,password\na,x\na.pdf\n"])
+def test_a_line_of_passwords_that_ends_early_is_named(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "passwords.csv"
+    file.write_text(content)
+    with pytest.raises(SettingsError, match=r"raster\.passwords=.*line 3 lacks a document or its password"):
+        passwords.read(str(file), None)
+
+
 @pytest.mark.parametrize("content", [b"name,secret\na,b\n", b"document,password\n\xff\xfe,x\n"])
 def test_a_file_that_is_no_list_of_passwords_is_named(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "passwords.csv"

@@ -21,6 +21,7 @@ from PIL import Image
 from pipeline.compose import compose_report
 from pipeline.config import RunSettings
 from pipeline.errors import OutputError, SettingsError
+from pipeline.reading import draw
 from pipeline.records import Json
 from pipeline.run import execute
 from pipeline.viewing import pages as page_images
@@ -154,6 +155,18 @@ def test_pages_are_drawn_once_and_kept_for_the_next_report(answered: Path) -> No
     shutil.move(answered.parent / "in", answered.parent / "moved")
     write(compose_report(settings(answered)))
     assert {file.name: file.stat().st_ino for file in folder.glob("*.webp")} == before
+
+
+def test_pages_are_drawn_again_once_the_code_draws_them_otherwise(
+    answered: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(compose_report(settings(answered)))
+    before = {each["file"] for each in images(answered) if "file" in each}
+    monkeypatch.setattr(draw, "DRAWING", draw.DRAWING + 1)
+    write(compose_report(settings(answered)))
+    after = {each["file"] for each in images(answered) if "file" in each}
+    assert before
+    assert after.isdisjoint(before)
 
 
 def test_pages_of_inputs_that_are_gone_or_changed_are_named(

@@ -14,15 +14,13 @@ from pipeline.engines.embedded.lines import Line, legibility, text_of
 from pipeline.engines.embedded.passages import Passage
 from pipeline.engines.embedded.ranking import Counts, Index, confidence, weigh
 from pipeline.engines.embedded.sentence import answering
-from pipeline.records import Box, Json, Request
+from pipeline.records import MOST_CITED, Box, Json, Request
 
 Pages = Mapping[int, list[Line]]
 """The lines of each page, by its ordinal."""
 
 # The right page of a long document may not be the best of its part; the merge weighs them anew.
 _CANDIDATES = 6
-# As many as the schema of a reply allows (asking/schema.py): with more it would be invalid.
-_MOST_PAGES = 30
 _NOT_FOUND = 0.3
 """Confidence in a field that is null: it is far more often not found than not there."""
 
@@ -58,7 +56,7 @@ def fields(
     if not evidence:
         return Written(_dump(extract.values(found)))
     cited = sorted({each.page for each in found.values() if each.page is not None})
-    reply = {"answer": extract.values(found), "pages": cited[:_MOST_PAGES], "quote": None}
+    reply = {"answer": extract.values(found), "pages": cited[:MOST_CITED], "quote": None}
     # The merge has to know how sure each part is of what it found.
     merged = {"found": found} if request.siblings > 1 else {}
     return Written(_dump(reply | merged), _confidence_in(found.values()))

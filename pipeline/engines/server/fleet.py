@@ -104,6 +104,7 @@ class Fleet:
             # After so many other documents the pages of this one have long left the server's cache.
             if len(self._homes) > _MOST_HOMES:
                 self._homes.popitem(last=False)
+        self._homes.move_to_end(document)
         if home.is_up:
             return home
         # The same substitute for all its requests, so that they find each other's pages in the cache.

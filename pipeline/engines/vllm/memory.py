@@ -64,7 +64,7 @@ def fit(
     usable = gpu_gib * engine.gpu_memory_utilization
     # The first stage has the embeddings and the vision encoder besides its part of the layers.
     part = 1.0 if chosen.stages == 1 else _BESIDE_LAYERS + (1 - _BESIDE_LAYERS) / chosen.stages
-    weights = weights_gib(model, folder) * _share(engine.quantization) * part / chosen.tensor_parallel
+    weights = _loaded_gib(model, folder, engine.quantization) * part / chosen.tensor_parallel
     shards = min(chosen.tensor_parallel, model.kv_heads)  # beyond that, heads are kept more than once
     layers = math.ceil(model.layers / chosen.stages)
     token = kv_bytes_per_token(model, engine.args.get("kv_cache_dtype")) / shards * layers / model.layers
@@ -72,11 +72,22 @@ def fit(
     return Fit(weights, usable, max(0, int(room)))
 
 
+def _loaded_gib(model: ModelSettings, folder: Path | None, quantization: str | None) -> float:
+    """Return the size of the weights as they are loaded: quantized, unless the files are so already."""
+    stored = weights_gib(model, folder)
+    return min(stored, _in_bf16_gib(model, folder) * _share(quantization)) if quantization else stored
+
+
 def weights_gib(model: ModelSettings, folder: Path | None) -> float:
-    """Return the size of the weights in bf16: of the files, or by params.json, or as published."""
+    """Return the size of the weights as they are stored, or, where they are not here, in bf16."""
     # Quantized files are smaller than the shape says, so they come first.
     if folder and (files := weight_files(folder)):
         return sum(file.stat().st_size for file in files) / _GIB
+    return _in_bf16_gib(model, folder)
+
+
+def _in_bf16_gib(model: ModelSettings, folder: Path | None) -> float:
+    """Return the size of the weights in bf16, by params.json, or as published."""
     if folder and (folder / "params.json").is_file():
         return 2 * parameters(json.loads((folder / "params.json").read_text(encoding="utf-8"))) / _GIB
     return 2e9 * model.parameters_b / _GIB

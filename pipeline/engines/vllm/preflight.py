@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -45,14 +46,23 @@ def visible_gpus() -> list[Gpu]:
     except OSError:
         return []
     rows = [[cell.strip() for cell in line.split(",")] for line in listed.splitlines() if line.strip()]
-    gpus = [(row[1], Gpu(row[0], row[2], float(row[3]) / 1024, float(row[4]) / 1024)) for row in rows]
+    gpus = [(row[1], Gpu(row[0], row[2], _gib(row[3]), _gib(row[4]))) for row in rows]
     # The tool lists all, whatever the variable says.
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if wanted is None:
         return [gpu for _, gpu in gpus]
-    # By number, or by UUID, of which the beginning is enough for CUDA.
+    # By number, or by UUID, of which the beginning is enough; CUDA stops at the first that is not there.
     names = [name.strip() for name in wanted.split(",") if name.strip()]
-    return [gpu for name in names for uuid, gpu in gpus if name == gpu.index or uuid.startswith(name)]
+    named = [[gpu for uuid, gpu in gpus if name == gpu.index or uuid.startswith(name)] for name in names]
+    return [gpu for found in itertools.takewhile(bool, named) for gpu in found]
+
+
+def _gib(mebibytes: str) -> float:
+    try:
+        return float(mebibytes) / 1024
+    except ValueError:
+        # "[N/A]": a GPU without memory of its own, which has what the machine has.
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
 def _answer_of(command: Sequence[str]) -> str:

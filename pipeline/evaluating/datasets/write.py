@@ -17,7 +17,7 @@ from pipeline.errors import SettingsError
 from pipeline.evaluating.datasets import base, known
 from pipeline.evaluating.datasets.base import Dataset, Item
 from pipeline.records import Json
-from pipeline.texts import clean_text
+from pipeline.texts import clean_text, fingerprint
 
 _ENDINGS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif"}
 
@@ -93,6 +93,8 @@ def _gold(item: Item, question_id: str, question: str, document: str) -> dict[st
 def _write_images(item: Item, folder: Path) -> str:
     """Write the images of an item, as one file of several pages where it has several; return its name."""
     name = "".join(c if c.isalnum() or c in "-_" else "_" for c in item.item_id)
+    if name != item.item_id:  # `a/b` and `a_b` must not share a file
+        name = f"{name}-{fingerprint(item.item_id)[:8]}"
     try:
         opened = [Image.open(io.BytesIO(data)) for data in item.images]
         if len(opened) == 1:
