@@ -92,7 +92,8 @@ def test_an_answer_made_without_a_page_is_asked_again_when_the_page_can_be_read(
         for text in ("First page.", "Second page.", "Third page."):
             document.new_page().insert_text((72, 72), text)
         lines = b" ".join(
-            b"%d 0 m %d 842 l %d 400 l S" % (n % 595, (7 * n) % 595, n % 300) for n in range(30_000)
+            b"%d 0 m %d 842 l %d 400 l S" % (n % 595, (7 * n) % 595, n % 300)
+            for n in range(10_000)  # seconds of work
         )
         document.update_stream(document[1].get_contents()[0], b"40 w " + lines)
         document.save(tmp_path / "in" / "a.pdf", deflate=True)
