@@ -123,7 +123,9 @@ def test_a_task_that_reaches_its_time_limit_goes_on_in_another_attempt(job: Job)
     (shard,) = job.status().shards
     log = job.log("answer-*.log")
     assert shard.attempts >= 2
-    assert log.count("interrupted by SIGUSR1: finished work is saved") == shard.attempts - 1
+    # On a busy machine the time of an attempt may be over before it has begun to work.
+    assert log.count("queued again: what is finished is saved") == shard.attempts - 1
+    assert "interrupted by SIGUSR1: finished work is saved" in log
     assert len(job.table()) == 80
     assert (job.table()["status"] == "ok").all()
     assert pages <= job.done("pages") <= pages + 2 * 60 * (shard.attempts - 1)
