@@ -27,6 +27,7 @@ class SweptScheduler(FullStepScheduler):
             self.use(int(tokens), way)
         output = super().schedule(*args, **kwargs)
         images = sum(map(len, output.scheduled_encoder_inputs.values()))
+        # When it is scheduled, not when it has ended: as far from the next as their ends are.
         step = Step(time.monotonic(), output.total_num_scheduled_tokens, images)
         note(Path(f"{os.environ['BENCHMARK_STEPS']}-{os.getppid()}"), step)  # of the host of this engine
         return output

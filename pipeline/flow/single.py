@@ -55,8 +55,8 @@ def ask(settings: RunSettings, question: str) -> str:
             # A merge is a request without images, as is a question without a document.
             engine.put([_request(question, counter.merge(question))], 0)
             ((_, said),) = engine.take()
-    if said.failure is not None:
-        raise EngineLost(said.failure.message)
+        if said.failure is not None:
+            raise EngineLost(said.failure.message)
     if said.finish_reason == "length":
         log.warning(
             "the reply is cut after %d tokens; raise task.max_output_tokens", settings.task.max_output_tokens
@@ -68,14 +68,14 @@ def ask(settings: RunSettings, question: str) -> str:
 def _folder() -> Iterator[Path]:
     """Make a folder for the engine's files, and remove it unless the engine is lost: the log says why."""
     folder = Path(tempfile.mkdtemp(prefix="docbatch-ask-"))
-    try:
-        yield folder
-    except EngineLost:
-        raise
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        try:
+            yield folder
+        except EngineLost:
+            if any(folder.glob("*.log")):  # a server's is not here
+                stack.pop_all()
+            raise
 
 
 def _request(question: str, prompt_tokens: int) -> Request:

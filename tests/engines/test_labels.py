@@ -69,6 +69,12 @@ def test_a_form_gives_the_value_under_its_label_and_not_the_label_beside_it() ->
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("dots", ["...", "." * 90, " ." * 60, "_" * 90])
+def test_a_label_before_dots_to_write_on_is_no_value_however_many_there_are(dots: str) -> None:
+    values = found([put(10, 0, "Phone"), put(300, 0, f"City {dots}")], phone="string", city="string")
+    assert {name: each.value for name, each in values.items()} == {"phone": None, "city": None}
+
+
 def test_two_columns_of_labels_do_not_take_each_others_values() -> None:
     lines = [put(10, 0, "Phone:"), put(300, 0, "City: Graz"), put(10, 20, "Name:"), put(120, 20, "Ann")]
     values = found(lines, phone="string", city="string", name="string")

@@ -17,6 +17,8 @@ UNSURE = 0.3
 
 _LONGEST = 60
 """Letters of the longest label, unless a field's name is longer; as in the patterns that follow."""
+_FILLING = re.compile(r"[.…_·\s]{2,}")
+"""Dots or a line between a label and its value, or to be written on."""
 _LABELLED = re.compile(r"^\s*([^:：=]{2,60}?)\s*[:：=][\s.…_·]*([^\s.…_·].*)$")
 _LED = re.compile(r"^(.{2,60}?)\s*(?:[.…_·]\s?){3,}\s*([^\s.…_·].*)?$")
 _RUN_TOGETHER = re.compile(r"^(.{2,60}?)\s*((?:\b[A-Z]{3}\b|[$€£¥])?\s?[-+\u2212]?\d.*)$")
@@ -175,7 +177,7 @@ class Labels:
 
     def _is_a_field(self, label: str) -> bool:
         # Most lines of running text are longer than any label: their words need not be looked at.
-        if len(label) > self._longest:
+        if len(label) > self._longest and len(_FILLING.sub("", label)) > self._longest:
             return False
         return self._fields.is_exactly(label) or self._fields.is_nearly(label)
 

@@ -75,7 +75,7 @@ def fit(
 def _loaded_gib(model: ModelSettings, folder: Path | None, quantization: str | None) -> float:
     """Return the size of the weights as they are loaded: quantized, unless the files are so already."""
     stored = weights_gib(model, folder)
-    return min(stored, _in_bf16_gib(model, folder) * _share(quantization)) if quantization else stored
+    return min(stored, in_bf16_gib(model, folder) * _share(quantization)) if quantization else stored
 
 
 def weights_gib(model: ModelSettings, folder: Path | None) -> float:
@@ -83,10 +83,10 @@ def weights_gib(model: ModelSettings, folder: Path | None) -> float:
     # Quantized files are smaller than the shape says, so they come first.
     if folder and (files := weight_files(folder)):
         return sum(file.stat().st_size for file in files) / _GIB
-    return _in_bf16_gib(model, folder)
+    return in_bf16_gib(model, folder)
 
 
-def _in_bf16_gib(model: ModelSettings, folder: Path | None) -> float:
+def in_bf16_gib(model: ModelSettings, folder: Path | None) -> float:
     """Return the size of the weights in bf16, by params.json, or as published."""
     if folder and (folder / "params.json").is_file():
         return 2 * parameters(json.loads((folder / "params.json").read_text(encoding="utf-8"))) / _GIB

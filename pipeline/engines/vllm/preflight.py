@@ -16,7 +16,7 @@ from pathlib import Path
 from pipeline.config import ModelSettings, VllmSettings
 from pipeline.engines.vllm import encoder_room
 from pipeline.engines.vllm.layout import layout
-from pipeline.engines.vllm.memory import Gpu, fit, weight_files, weights_gib
+from pipeline.engines.vllm.memory import Gpu, fit, in_bf16_gib, weight_files
 from pipeline.errors import SettingsError
 
 WEIGHTS = (
@@ -96,7 +96,7 @@ def check(engine: VllmSettings, model: ModelSettings, gpus: Sequence[Gpu], folde
     found = fit(engine, model, min(gpu.total_gib for gpu in used), folder, chosen)
     kind = engine.quantization or "bf16"
     if found.cache_tokens < model.context_tokens:
-        total = weights_gib(model, folder)
+        total = in_bf16_gib(model, folder)
         raise SettingsError(
             f"{model.name} needs {total:.0f} GiB in bf16;"
             f" {chosen.gpus_per_copy} x {used[0].total_gib:.1f} GiB"
