@@ -6,10 +6,12 @@ import functools
 import re
 import unicodedata
 from decimal import Decimal
-from typing import NamedTuple
 
-# A minus, and then thousands in groups of three, or digits: `2019 450` is two numbers, 3.14159 is one.
-_FIGURES = r"(?=[-−\d])(?:(?<!\w)[-−][$€£¥]?)?(?:\d{1,3}(?:[.,'’ ]\d{3}(?!\d))+|\d+)(?:[.,]\d+)?"
+# A digit, or a minus that joins no words and then a digit. It begins with a set of characters: texts are
+# searched for such a pattern nearly twice as fast.
+_FIRST = r"[-−\d](?:(?<=\d)|(?<=[-−])(?<!\w.)[$€£¥]?\d)"
+# Thousands in groups of three, or digits: `2019 450` is two numbers, 3.14159 is one.
+_FIGURES = rf"{_FIRST}(?:\d{{0,2}}(?:[.,'’ ]\d{{3}}(?!\d))+|\d*)(?:[.,]\d+)?"
 _NUMBER = re.compile(_FIGURES)
 _AMOUNT = re.compile(rf"\+?[$€£¥]?\s*({_FIGURES})\s*[%‰$€£¥]?")
 _WORD = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+")
@@ -19,7 +21,7 @@ _SIGNS_TO_SPACES = bytes.maketrans(_SIGNS, b" " * len(_SIGNS))
 _YES_NO = frozenset(
     "yes no true false ja nein oui non sí si no sim não да нет はい いいえ 是 否 예 아니요".split()
 )
-_LEFT_OUT, _SEPARATORS = str.maketrans("", "", "-−$€£¥'’ "), str.maketrans("", "", ".,")
+_LEFT_OUT, _SEPARATOR = re.compile("[-−$€£¥'’ ]"), re.compile("[.,]")
 _THOUSANDS = re.compile(r"\d+(?:[.,]\d{3})+")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _LONG_LETTERS = 12
@@ -38,44 +40,31 @@ def is_right(answer: str | None, gold: str) -> bool:
 
 def holds(answer: str, gold: str) -> bool:
     """Tell whether an answer says what one gold answer does."""
-    wanted, said = _wanted(gold), _plain(answer)
-    if not wanted.words:
-        return said.strip() == wanted.plain
+    said, wanted = _plain(answer), _plain(gold).strip()
     # "no" stands somewhere in nearly every English text.
-    if wanted.is_yes_or_no:
+    if wanted in _YES_NO:
         first = _WORD.search(said)
-        return first is not None and wanted.words == [first[0]]
-    if wanted.values:
-        return any(not wanted.values.isdisjoint(_values(each)) for each in _NUMBER.findall(said))
-    if wanted.letters:
-        return wanted.letters in _letters(said)
-    if wanted.words[0] not in said:
-        return False  # as most wrong answers are told
-    return f" {' '.join(wanted.words)} " in f" {' '.join(_words(said))} "
-
-
-class _Wanted(NamedTuple):
-    """A gold answer in the forms that answers are compared with: a tuple, for there are millions."""
-
-    plain: str
-    words: list[str]
-    is_yes_or_no: bool
-    values: frozenset[Decimal]
-    """What it may mean where it is a number."""
-    letters: str
-    """Of a text that is looked for without regard to where words end; else empty."""
-
-
-@functools.lru_cache(4096)
-def _wanted(gold: str) -> _Wanted:
-    plain = _plain(gold).strip()
-    words, amount = _words(plain), _AMOUNT.fullmatch(plain)
+        return first is not None and first[0] == wanted
     # What looks like a number and cannot be read as one, such as section 1.234.5, is compared as text.
-    values = _values(amount[1]) if amount else frozenset()
+    amount = _AMOUNT.fullmatch(wanted)
+    if amount and not (numbers := _NUMBER.findall(said)):
+        return False
+    if amount and (values := _values(amount[1])):
+        return any([not values.isdisjoint(_values(each)) for each in numbers])
+    return _holds_text(said, wanted)
+
+
+def _holds_text(said: str, wanted: str) -> bool:
+    letters = _letters(wanted)
+    if not letters:
+        return said.strip() == wanted
     # Chinese and Japanese have no spaces between words, and a line's end may split a word with a hyphen.
-    letters = "".join(words)
-    is_looked_for = len(letters) >= _LONG_LETTERS or (not letters.isascii() and _CJK.search(letters))
-    return _Wanted(plain, words, plain in _YES_NO, values, letters if is_looked_for else "")
+    if len(letters) >= _LONG_LETTERS or (not letters.isascii() and _CJK.search(letters)):
+        # Without digits, whose points and commas count, a text that is there as it is needs no second look.
+        return (letters.isalpha() and wanted in said) or letters in _letters(said)
+    words = _words(wanted)
+    # Most wrong answers are told by the first word alone.
+    return words[0] in said and f" {' '.join(words)} " in f" {' '.join(_words(said))} "
 
 
 def _words(text: str) -> list[str]:
@@ -102,12 +91,18 @@ def _values(number: str) -> frozenset[Decimal]:
     if number.isdecimal():
         return frozenset([Decimal(number)])
     sign = -1 if number[0] in "-−" else 1
-    digits = number.translate(_LEFT_OUT)
-    separators = [letter for letter in digits if letter in ".,"]
-    readings = set()
-    if not separators or (len(set(separators)) == 1 and _THOUSANDS.fullmatch(digits)):
-        readings.add(digits.translate(_SEPARATORS))
-    if len(separators) == 1 or len(set(separators)) == 2:
+    digits = _LEFT_OUT.sub("", number)
+    separators = _SEPARATOR.findall(digits)
+    kinds = len(set(separators))
+    readings = []
+    if kinds == 0 or (kinds == 1 and _THOUSANDS.fullmatch(digits)):
+        readings.append(_without_separators(digits))
+    if kinds == 2 or len(separators) == 1:
         whole, _, part = digits.rpartition(separators[-1])
-        readings.add(f"{whole.translate(_SEPARATORS)}.{part}")
+        readings.append(f"{_without_separators(whole)}.{part}")
     return frozenset([sign * Decimal(reading) for reading in readings])
+
+
+def _without_separators(digits: str) -> str:
+    # Three times as fast as `translate`.
+    return digits.replace(",", "").replace(".", "")
