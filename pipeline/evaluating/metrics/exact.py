@@ -6,7 +6,7 @@ import functools
 from collections import Counter
 from collections.abc import Sequence
 
-from pipeline.evaluating.metrics.text import words
+from pipeline.evaluating.metrics.text import split, without_punctuation, words
 
 _FEW = 16
 
@@ -39,15 +39,16 @@ def _both_of_many(
 
 
 def _both(prediction: str, golds: Sequence[str]) -> tuple[float, float]:
-    said, known = words(prediction), [words(gold) for gold in golds]
+    known, plain = [words(gold) for gold in golds], without_punctuation(prediction)
+    if all(known) and not any([word in plain for each in known for word in each]):
+        return 0.0, 0.0  # as of most wrong answers, which need not be split into words
+    said = split(plain)
     return float(said in known), max([_f1(said, each) for each in known], default=0.0)
 
 
 def _f1(said: Sequence[str], known: Sequence[str]) -> float:
     if not said or not known:
         return float(said == known)
-    if set(known).isdisjoint(said):  # as in most wrong answers
-        return 0.0
     return 2 * _shared(said, known) / (len(said) + len(known))
 
 

@@ -31,9 +31,19 @@ def strip_end(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """Return the words of a text in lower case, without punctuation and English articles."""
+    return split(without_punctuation(text))
+
+
+def without_punctuation(text: str) -> str:
+    """Return a text in lower case, without ASCII punctuation."""
     # In UTF-8 no part of another character looks like ASCII, and bytes are deleted in one go.
     plain = text.lower().encode("utf-8", "surrogatepass").translate(None, _PUNCTUATION_BYTES)
-    found = plain.decode("utf-8", "surrogatepass").split()
+    return plain.decode("utf-8", "surrogatepass")
+
+
+def split(text: str) -> list[str]:
+    """Return the words of a text, without English articles."""
+    found = text.split()
     return found if _ARTICLES.isdisjoint(found) else [word for word in found if word not in _ARTICLES]
 
 
