@@ -31,7 +31,8 @@ def _relaxed(prediction: str, gold: str) -> float:
     known = _share(gold)
     if known and (said := _share(prediction)) is not None:  # a gold answer of 0 is compared as text
         return float(abs(said - known) / abs(known) <= _MOST_RELATIVE_CHANGE)
-    return float(prediction.lower() == gold.lower())
+    # Lower case makes no text shorter, and none longer than twice: most answers are told by their length.
+    return float(len(prediction) <= 2 * len(gold) and prediction.lower() == gold.lower())
 
 
 def _share(text: str) -> float | None:
