@@ -87,6 +87,8 @@ class Evaluation:
     of_items: Mapping[Name, MetricOfItem]
     """Of a data set, beside them."""
     scores: dict[Name, array[float]]
+    has_keys: bool = False
+    """Whether answers are to be known again: in another run, or in what a calibration was fitted on."""
     right: array[int] = field(default_factory=lambda: array("b"))
     documents: Labels = field(default_factory=Labels)
     confidence: array[float] = field(default_factory=lambda: array("d"))
@@ -95,7 +97,7 @@ class Evaluation:
     decided: array[float] = field(default_factory=lambda: array("f"))
     """The score of each answer by which it is right or not."""
     keys: array[int] = field(default_factory=lambda: array("q"))
-    """What was asked: see `key`."""
+    """What was asked: see `key`. Empty unless `has_keys`."""
     abstains: array[int] = field(default_factory=lambda: array("b"))
     unanswerable: array[int] = field(default_factory=lambda: array("b"))
     failed: dict[str, array[int]] = field(

@@ -112,7 +112,8 @@ def _add_rows(found: Evaluation, rows: Sequence[AnswerRow]) -> None:
             for row, confidence in zip(rows, sure, strict=True)
         ]
     )
-    found.keys.extend(map(key, rows))
+    if found.has_keys:
+        found.keys.extend(map(key, rows))
     found.failed["parse_failure"].extend([row.error_code == "schema_invalid" for row in rows])
     found.failed["truncated"].extend(
         [row.error_code == "truncated" or row.finish_reason == "length" for row in rows]

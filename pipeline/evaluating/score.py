@@ -16,14 +16,14 @@ from pipeline.tables import evaluation
 from pipeline.tables.evaluation import AnswerRow, Judgements
 
 
-def score(output: Path, known: Known, rules: Rules, write: bool = True) -> Evaluation:
+def score(output: Path, known: Known, rules: Rules, write: bool = True, has_keys: bool = False) -> Evaluation:
     """Score a run, and write how each answer was judged. Raises OutputError and SettingsError."""
     files, kinds = evaluation.files(output), evaluation.documents(output)
     if not write:
-        return score_files(files, kinds, known, rules, None)
+        return score_files(files, kinds, known, rules, None, has_keys)
     names = [*profiles.chosen(rules.profile), *_of_items(known, rules)]
     with evaluation.judging(output, ["_".join(name) for name in names]) as judgements:
-        return score_files(files, kinds, known, rules, judgements)
+        return score_files(files, kinds, known, rules, judgements, has_keys)
 
 
 def _of_items(known: Known, rules: Rules) -> dict[Name, MetricOfItem]:
@@ -33,7 +33,12 @@ def _of_items(known: Known, rules: Rules) -> dict[Name, MetricOfItem]:
 
 
 def score_files(
-    files: Sequence[Path], kinds: Mapping[str, str], known: Known, rules: Rules, into: Judgements | None
+    files: Sequence[Path],
+    kinds: Mapping[str, str],
+    known: Known,
+    rules: Rules,
+    into: Judgements | None,
+    has_keys: bool = False,
 ) -> Evaluation:
     """Score the answers of files; `kinds` are those of the run's inputs."""
     metrics, of_items = profiles.chosen(rules.profile), _of_items(known, rules)
@@ -41,7 +46,7 @@ def score_files(
     if main not in metrics and main not in of_items:
         raise SettingsError(f"metric={main[1]}: needs gold=gold.jsonl of a data set, which says what it asks")
     names = [*metrics, *of_items]
-    found = Evaluation(rules, metrics, of_items, {name: array("f") for name in names})
+    found = Evaluation(rules, metrics, of_items, {name: array("f") for name in names}, has_keys)
     has_boxes = known.golden is not None and any(row.gold.boxes for row in known.golden.rows)
     for rows in evaluation.answers(files, has_boxes):
         golds = [known.of(row) for row in rows]

@@ -46,8 +46,9 @@ def score_published(settings: RunSettings) -> str:
     """Score what was published by the rules of the gate, write RUN/evaluation, and return a line."""
     given = settings.evaluate
     output, rules = store.folder(settings.output), Rules(given.profile, given.metric, given.right_from)
-    found = score(output, golden.known(output, given.gold), rules)
-    unseen, notes = _unseen(found, settings.engine.calibration)
+    fitted = settings.engine.calibration
+    found = score(output, golden.known(output, given.gold), rules, has_keys=fitted is not None)
+    unseen, notes = _unseen(found, fitted)
     measured = reliability.measure(np.asarray(found.confidence, float)[unseen], found.right_values[unseen])
     figures = results.lines(found, measured)
     notes = [*_absent(found), *notes]
@@ -64,12 +65,12 @@ def _compare(folder: Path) -> Done:
     return Done(vectors.describe(compared), not any(each.mismatches for each in compared))
 
 
-def scored(settings: EvaluateSettings) -> Evaluation:
+def scored(settings: EvaluateSettings, has_keys: bool = False) -> Evaluation:
     """Score a run, and write how each answer was judged."""
     output = store.folder(str(settings.run))
     rules = Rules(settings.profile, settings.metric, settings.right_from)
     _ = rules.name  # a name that is wrong is told before anything is read
-    return score(output, golden.known(output, settings.gold), rules)
+    return score(output, golden.known(output, settings.gold), rules, has_keys=has_keys)
 
 
 def _score(settings: EvaluateSettings) -> Done:
@@ -77,9 +78,10 @@ def _score(settings: EvaluateSettings) -> Done:
     record = run_record.read(output / "run.json")
     if record is None:
         raise OutputError(f"run={output}: has no run.json, which names the engine; run first")
-    found = scored(settings)
     engine = record.settings.get("engine")
     fitted = engine.get("calibration") if isinstance(engine, dict) else None
+    has_keys = not (settings.against is settings.calibrate is fitted is None)
+    found = scored(settings, has_keys)
     unseen, notes = _unseen(found, str(fitted) if fitted is not None else None)
     measured = reliability.measure(np.asarray(found.confidence, float)[unseen], found.right_values[unseen])
     figures = results.lines(found, measured)
@@ -137,7 +139,8 @@ def _differences(found: Evaluation, settings: EvaluateSettings) -> list[Line]:
     """Return how much higher each metric is than in another run, over the answers that both have."""
     rules = found.rules
     other_output = store.folder(str(settings.against))
-    other = score(other_output, golden.known(other_output, settings.gold), rules, write=False)
+    other_known = golden.known(other_output, settings.gold)
+    other = score(other_output, other_known, rules, write=False, has_keys=True)
     # By what was asked, not by answer_id, which is another under other settings or models.
     _, here, there = np.intersect1d(found.keys, other.keys, return_indices=True)
     if not len(here):

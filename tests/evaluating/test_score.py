@@ -380,7 +380,7 @@ def test_answers_that_a_calibration_was_fitted_on_do_not_say_what_it_is_worth(
     run: RunSettings, tmp_path: Path
 ) -> None:
     scores(run)
-    keys = list(task.scored(compose_evaluate([f"run={run.output}"])).keys)
+    keys = list(task.scored(compose_evaluate([f"run={run.output}"]), has_keys=True).keys)
     file = tmp_path / "seen.json"
     file.write_text(
         calibrate.fit(answers(300), "embedded", "auto", frozenset(f"{k:x}" for k in keys[:2])).to_json()
