@@ -253,14 +253,9 @@ def known(output: Path, gold: str | None) -> Known:
 
 
 def _of_questions(answer: AnswerRow) -> GoldAnswer | None:
-    gold = _written(answer.gold_answer or "", answer.gold_page or "")
-    return gold if gold.answers else None
-
-
-@functools.lru_cache(1024)
-def _written(gold_answer: str, gold_page: str) -> GoldAnswer:
     """Return a gold answer as a questions file has it; of its page, the first number."""
-    return GoldAnswer(_answers(gold_answer), _first_page(gold_page), judged_by=QUESTIONS)
+    answers = _answers(answer.gold_answer) if answer.gold_answer else ()
+    return GoldAnswer(answers, _first_page(answer.gold_page or ""), judged_by=QUESTIONS) if answers else None
 
 
 @functools.lru_cache(1024)

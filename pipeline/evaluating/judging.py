@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 
 import numpy as np
 
@@ -164,9 +165,9 @@ def _judgements(
 ) -> Iterator[Sequence[object]]:
     """Yield the columns of evaluation/answers.parquet."""
     for name in ("answer_id", "source", "page", "question_id", "question", "answer", "status"):
-        yield [getattr(row, name) for row in rows]
+        yield list(map(attrgetter(name), rows))
     for name in ("answers", "pages", "unanswerable", "judged_by"):
-        yield [getattr(gold, name) for gold in golds]
+        yield list(map(attrgetter(name), golds))
     yield right
     yield abstains
     yield [row.confidence for row in rows]

@@ -92,7 +92,7 @@ def answers(files: Sequence[Path], boxes: bool = False) -> Iterator[list[AnswerR
                 lists = dict(zip(there, (column.to_pylist() for column in batch.columns), strict=True))
                 nothing = [None] * batch.num_rows
                 columns_read = (lists.get(name, nothing) for name in _READ)
-                yield list(map(AnswerRow, *columns_read))
+                yield list(map(AnswerRow._make, zip(*columns_read, strict=True)))
         except (OSError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0]
             raise OutputError(f"{file}: cannot be read ({reason}); publish again, or restore it") from error
