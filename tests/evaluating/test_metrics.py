@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from pipeline.evaluating.metrics import (
     vqa,
 )
 from pipeline.evaluating.metrics.structure import anls_star
+from pipeline.evaluating.metrics.text import to_float, words
 from pipeline.records import Box, Json
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -176,6 +178,21 @@ def test_a_box_pairs_with_one_other_on_its_page() -> None:
 ANY = st.text(max_size=40) | st.sampled_from(
     ["answer: 5%", "[[5]]", "[1, 'a']", "inf", "nan", "1_0", "%", "(B)"]
 )
+
+
+@given(st.text() | st.text("İΣßa "))
+def test_case_makes_no_text_another_for_chartqa(text: str) -> None:
+    if to_float(text.rstrip("%")) is None:
+        assert chartqa.chartqa(text, [text.lower()]) == chartqa.chartqa(text.lower(), [text]) == 1
+
+
+@given(st.text("ab -,the\u00a0"), st.text("ab -,the\u00a0"))
+def test_the_f1_of_words_is_that_of_all_words_of_both_texts(prediction: str, gold: str) -> None:
+    said, known = Counter(words(prediction)), Counter(words(gold))
+    total = said.total() + known.total()
+    right = 2 * (said & known).total() / total if total else 1.0
+    assert exact.token_f1(prediction, [gold]) == right
+    assert exact.exact_match(prediction, [gold]) == (words(prediction) == words(gold))
 
 
 @given(ANY, st.lists(ANY, max_size=3))

@@ -81,3 +81,16 @@ def test_any_texts_can_be_compared(answer: str, gold: str) -> None:
 @given(st.text(min_size=1).filter(lambda text: bool(text.strip()) and "|" not in text))
 def test_a_text_holds_itself(text: str) -> None:
     assert is_right(text, text)
+
+
+@given(st.text("ab1 -.,$%"), st.text("ab1 -.,$%", min_size=1), st.text("ab1 -.,$%"))
+def test_a_text_of_many_letters_is_found_whatever_stands_around_it(
+    before: str, text: str, after: str
+) -> None:
+    gold = f"constantinople {text} treaty"
+    assert is_right(f"{before} {gold} {after}", gold)
+
+
+@pytest.mark.parametrize("answer", ["the section", "section 1.234", "1.234.56"])
+def test_what_looks_like_a_number_and_is_none_is_compared_as_text(answer: str) -> None:
+    assert not is_right(answer, "1.234.5")
