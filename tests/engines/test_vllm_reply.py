@@ -26,6 +26,8 @@ from pipeline.engines.vllm.reply import read_reply, token_ends
         # Tekken: halves of characters, given back as U+FFFD or, corrected, as nothing
         ("a 🐘b", ["a", " \ufffd", "\ufffd\ufffd", "\ufffd", "b"], (1, 2, 2, 3, 4)),
         ("a 🐘b", ["a", "", " 🐘", "b"], (1, 1, 3, 4)),
+        # the first space of a reply is not kept
+        ("the end", [" the", " end"], (3, 7)),
         # pieces stripped of their spaces, as some decoders do
         ("the end", ["the", "end"], (3, 7)),
         # a text that goes on after the tokens, or ends before them, does not end beyond itself
@@ -91,6 +93,13 @@ def test_probabilities_are_those_of_the_tokens_chosen() -> None:
     assert max(reply.token_probabilities) <= 1
     assert reply.token_ends == (2, 2)
     assert (reply.output_tokens, reply.prompt_tokens, reply.cached_tokens) == (2, 3, 0)
+
+
+def test_the_space_that_begins_a_reply_is_no_part_of_it() -> None:
+    """Parts of a long document are merged by their replies: one more token in each is another prompt."""
+    scores: list[dict[int, Token] | None] = [{7: Token(-0.1, "▁Yes")}, {2: Token(-0.2, "</s>")}]
+    reply = read(Output([Written(" Yes", [7, 2], scores)]))
+    assert (reply.text, reply.token_ends) == ("Yes", (3, 3))
 
 
 @pytest.mark.parametrize("scores", [None, [], [None], [{9: Token(-1.0, "no")}], [{7: Token(-1.0, "no")}, {}]])

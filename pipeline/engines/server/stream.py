@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.engines.vllm.messages import Reply
-from pipeline.engines.vllm.reply import token_ends
+from pipeline.engines.vllm.reply import token_ends, without_first_space
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionChunk
@@ -70,7 +70,7 @@ class _Written:
             raise Malformed("the reply was cut off on its way")
         if self.finish_reason == "abort":  # of a server that is ended while it has requests
             raise Malformed("the server ended the reply before its end")
-        text = "".join(self.parts)
+        text = without_first_space("".join(self.parts))
         # Without a score for every token there is none that could be trusted.
         is_scored = len(self.pieces) == self.output_tokens
         return Reply(

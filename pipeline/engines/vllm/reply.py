@@ -45,18 +45,23 @@ class Output(Protocol):
 def read_reply(request_id: str, output: Output) -> Reply:
     """Return the reply to a request that vLLM has finished."""
     written, times = output.outputs[0], output.metrics
-    chosen = _chosen(written)
+    chosen, text = _chosen(written), without_first_space(written.text)
     return Reply(
         request_id=request_id,
-        text=written.text,
+        text=text,
         finish_reason=written.finish_reason or "error",
         prompt_tokens=len(output.prompt_token_ids or ()),
         cached_tokens=output.num_cached_tokens or 0,
         output_tokens=len(written.token_ids),
-        token_ends=token_ends(written.text, [token.decoded_token or "" for token in chosen]),
+        token_ends=token_ends(text, [token.decoded_token or "" for token in chosen]),
         token_probabilities=tuple(_probability(token.logprob) for token in chosen),
         seconds=max(0.0, times.last_token_ts - times.scheduled_ts) if times else 0.0,
     )
+
+
+def without_first_space(text: str) -> str:
+    """Return a reply without the space with which SentencePiece begins every text."""
+    return text.removeprefix(" ")
 
 
 def _chosen(written: _Written) -> list[_Token]:
@@ -114,9 +119,11 @@ def _forms(piece: str) -> Iterator[str]:
         return
     whole = piece.strip("\ufffd")  # halves of characters at its ends
     yield whole
-    if "▁" in whole:  # SentencePiece's space
-        yield whole.replace("▁", " ")
-        yield whole.replace("▁", " ").lstrip()  # the first space of a reply is not written
+    spaced = whole.replace("▁", " ")  # SentencePiece's space
+    if spaced != whole:
+        yield spaced
+    if spaced.startswith(" "):
+        yield spaced.lstrip()  # the first space of a reply is not kept
 
 
 def _is_byte(piece: str) -> bool:

@@ -18,9 +18,11 @@ from vllm.logger import init_logger
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 
+from pipeline.engines.vllm import json_form
 from pipeline.engines.vllm.encoder_room import EncoderRoom, full_steps
 
 logger = init_logger(f"vllm.{__name__}")  # vLLM shows what is logged under its own name
+json_form.adopt()  # in this process vLLM compiles the schemas of replies
 
 
 class _VisionConfig(Protocol):
