@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo evaluate columns check test test-browser test-vllm test-slurm clean
+.PHONY: help demo demo-vllm evaluate columns check test test-browser test-vllm test-slurm clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -12,6 +12,17 @@ demo: $(VENV)/ready  ## Answer questions about the sample documents, then show t
 	$(BIN)/python -m pipeline.viewing.show output/demo
 	@printf 'The report, to look at, search and review: '; $(BIN)/python -m pipeline.report output=output/demo
 
+# The small Pixtral reads pages with large print; the shim stands for what a CPU build of torch lacks.
+READ := output/demo-vllm
+READER := model.path=training/reader model.image_max_px=256 model.context_tokens=16384 engine.eager=true task.max_output_tokens=64
+VLLM_ON_CPU := PYTHONPATH=tests/vllm/shim:. VLLM_CPU_KVCACHE_SPACE=2 $(VENV)-vllm/bin/python
+demo-vllm: $(VENV)-vllm/ready  ## Answer questions about made-up documents on the real vLLM, without a GPU, and score the answers
+	rm -rf $(READ)
+	PYTHONPATH=. $(VENV)-vllm/bin/python training/documents.py $(READ)/in
+	$(VLLM_ON_CPU) -m pipeline.run input=$(READ)/in task=qa task.questions=$(READ)/in/questions.csv output=$(READ)/out engine=vllm $(READER)
+	$(VLLM_ON_CPU) -m pipeline.viewing.show $(READ)/out
+	$(VLLM_ON_CPU) -m pipeline.evaluate run=$(READ)/out gold=$(READ)/in/questions.csv
+	@printf 'The report, to look at, search and review: '; $(VLLM_ON_CPU) -m pipeline.report output=$(READ)/out
 
 # Another corpus with a file of questions and gold answers: make evaluate CORPUS=folder QA=folder/qa.csv
 CORPUS := data/samples
@@ -46,7 +57,8 @@ test-browser: $(VENV)/ready-dev  ## Open the report in a real Chromium
 
 # A venv of its own: vLLM pins what it needs.
 test-vllm: $(VENV)-vllm/ready  ## Run the whole pipeline on the real vLLM, on the CPU, with a tiny Pixtral
-	$(VENV)-vllm/bin/python -m pytest -W default tests/vllm  # the libraries of vLLM warn while they are imported
+	# Two at a time: an engine takes most of its time to start, on one core. The libraries of vLLM warn while they are imported.
+	$(VENV)-vllm/bin/python -m pytest -W default -n 2 --dist loadfile tests/vllm
 
 # Munge, slurmctld and four slurmd, on loopback, started by the tests.
 # As root, missing packages are installed (Debian or Ubuntu) and scrontab, which they lack, is built; others ask for them.

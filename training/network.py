@@ -28,10 +28,10 @@ class Shape:
     hidden_dim: int = 768
     vocab_size: int = 32768
     rope_theta: float = 1e6
-    vision_dim: int = 192
-    vision_layers: int = 4
-    vision_heads: int = 6
-    vision_hidden: int = 512
+    vision_dim: int = 256
+    vision_layers: int = 6
+    vision_heads: int = 8
+    vision_hidden: int = 640
     vision_rope_theta: float = 1e4
     patch_px: int = 16
     image_px: int = 1024
@@ -203,15 +203,23 @@ class Pixtral(nn.Module):
         normalized = (images[:, None] / 255 - mean) / deviation
         return cast(Tensor, self.vision_language_adapter(self.vision_encoder(normalized)))
 
-    def hidden(self, tokens: Tensor, patches: Tensor | None) -> Tensor:
-        """Return the last layer's state of tokens (batch, tokens); `patches` in the order of their tokens."""
+    def states(self, tokens: Tensor, patches: Tensor | None) -> list[Tensor]:
+        """Return what each layer is given, and what the last one gives, of tokens (batch, tokens).
+
+        `patches` come in the order of their tokens.
+        """
         x = self.tok_embeddings(tokens)
         if patches is not None:
             x = x.masked_scatter((tokens == IMAGE)[..., None], patches.to(x.dtype))
         turns = turns_1d(self.shape, tokens.shape[1], tokens.device)
+        states = [x]
         for layer in self.layers:
-            x = layer(x, turns)
-        return cast(Tensor, self.norm(x))
+            states.append(layer(states[-1], turns))
+        return states
+
+    def hidden(self, tokens: Tensor, patches: Tensor | None) -> Tensor:
+        """Return the last state of tokens, as their scores are taken of it."""
+        return cast(Tensor, self.norm(self.states(tokens, patches)[-1]))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the scores of the vocabulary: the embeddings serve for both."""

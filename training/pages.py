@@ -7,6 +7,7 @@ import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pymupdf
@@ -27,7 +28,7 @@ FONTS = (
     "helv", "hebo", "tiro", "tibo", "cour", "cobo", "coit", "figo", "figbo", "figit", "fimo", "fimbo",
     "notos", "notosbo", "spacemo", "spacembo", "cascadia", "cascadiab", "cascadiai",
 )  # fmt: skip
-"""Of MuPDF and the package pymupdf-fonts: to train with."""
+"""Of MuPDF and the package pymupdf-fonts: to train with. A font may also be the path of its file."""
 HELD_OUT_FONTS = ("ubuntu", "ubuntubo", "ubuntm", "heit", "tiit", "notosit")
 """To judge with: never trained on, a whole family among them."""
 _SMALLEST_PT, _LARGEST_PT = 19, 30
@@ -100,35 +101,42 @@ def write(document: pymupdf.Document, given: Page) -> pymupdf.Page:
     return written
 
 
-def draw(given: Page) -> NDArray[np.uint8]:
-    """Return the image of a page, height by width, in grey."""
-    with pymupdf.open() as document:
-        pixels = write(document, given).get_pixmap(colorspace=pymupdf.csGRAY, alpha=False)
+class Painter:
+    """Draws pages, one after the other in the same PDF, whose fonts are then read once."""
+
+    _PAGES = 500
+    """After which a new PDF begins: it holds all that was drawn."""
+
+    def __init__(self) -> None:
+        self._document = pymupdf.open()
+
+    def draw(self, given: Page) -> NDArray[np.uint8]:
+        """Return the image of a page, height by width, in grey."""
+        if len(self._document) >= self._PAGES:
+            self._document = pymupdf.open()
+        pixels = write(self._document, given).get_pixmap(colorspace=pymupdf.csGRAY, alpha=False)
         return np.frombuffer(pixels.samples, np.uint8).reshape(given.height_px, given.width_px).copy()
 
 
-def characters(given: Page) -> NDArray[np.int64]:
-    """Return which characters of codes lie where: (rows, columns, place in the code) of patches.
+def seen(given: Page) -> NDArray[np.uint8]:
+    """Return what is to be seen in each patch of a page: (rows, columns, 1 + twice the length of a code).
 
-    Each is 0, or, where the middle of a character lies in the patch, 1 + its place in CHARACTERS.
+    First 1 + the place in NAMES of the name of the code that the patch has a part of; then 1 + the place in
+    CHARACTERS of the code's first to last character where the middle of that character lies in the patch;
+    then the same of each character of the code, wherever in the code the patch is. Else 0.
     """
-    found = np.zeros((given.height_px // PATCH_PX, given.width_px // PATCH_PX, len(CODE)), np.int64)
+    length = len(CODE)
+    found = np.zeros((given.height_px // PATCH_PX, given.width_px // PATCH_PX, 1 + 2 * length), np.uint8)
     for line in given.lines:
-        for place, (row, column) in enumerate(_patches(line)):
-            found[row, column, place] = 1 + CHARACTERS.index(line.code[place])
+        whole = [1 + CHARACTERS.index(character) for character in line.code]
+        for place, patch in enumerate(patches(line)):
+            found[patch][0] = 1 + NAMES.index(line.name)
+            found[patch][1 + place] = whole[place]
+            found[patch][1 + length :] = whole
     return found
 
 
-def names(given: Page) -> NDArray[np.int64]:
-    """Return which name the code in each patch has: 0, or 1 + its place in NAMES."""
-    found = np.zeros((given.height_px // PATCH_PX, given.width_px // PATCH_PX), np.int64)
-    for line in given.lines:
-        for row, column in _patches(line):
-            found[row, column] = 1 + NAMES.index(line.name)
-    return found
-
-
-def _patches(line: Line) -> list[tuple[int, int]]:
+def patches(line: Line) -> list[tuple[int, int]]:
     """Return the (row, column) of the patch in which the middle of each character of a code lies."""
     row = int((line.baseline_pt - 0.35 * line.size_pt) // PATCH_PX)
     before = _width(line.font, f"{line.name} ")
@@ -151,4 +159,15 @@ def _advance(font: str, character: str) -> float:
 
 @functools.cache
 def _font(name: str) -> pymupdf.Font:
-    return pymupdf.Font(name)
+    return pymupdf.Font(fontfile=name) if "/" in name else pymupdf.Font(name)
+
+
+def fonts_in(folder: Path) -> list[str]:
+    """Return the files of fonts in a folder that have all characters of names and codes."""
+    needed = set("".join(NAMES) + CHARACTERS)
+    found = []
+    for file in sorted((*folder.rglob("*.ttf"), *folder.rglob("*.otf"))):
+        font = pymupdf.Font(fontfile=str(file))
+        if all(font.has_glyph(ord(character)) for character in needed):
+            found.append(str(file))
+    return found

@@ -4,7 +4,8 @@ python training/train.py OUT --minutes 9 --of 27 [--before 9 --resume OUT/state.
 
 Of `--of` minutes in all, `--before` have been used by earlier calls: they set the lessons and the step size.
 OUT gets `log.jsonl` (a line a measurement), `weights.safetensors` and `state.pt`, which has what the
-optimizer knows as well, every two minutes and at the end. `--resume` takes either; a state goes on better.
+optimizer knows as well, every two minutes and at the end. `--resume` goes on from that; from weights alone,
+which lack the helper, the decoder goes on to learn from replies, and what the encoder sees stays as it is.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import pages
 import torch
 from batches import IGNORED, Batch, Lessons
+from helper import Helper
 from lessons import MOST_PAGES, Teacher
 from network import Pixtral, Shape
 from safetensors.torch import load_file, save_file
@@ -29,43 +30,27 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-STAGES = ((0.0, 1), (0.2, 2), (0.35, 4), (0.5, MOST_PAGES))
+STAGES = ((0.0, 1), (0.1, 2), (0.2, 4), (0.3, MOST_PAGES))
 """From which share of the time on requests have up to how many pages."""
 _PEAK, _WARM_UP = 1e-3, 0.02
-_COLD_STEPS = 100
+_COLD_STEPS = 30
 _SAVE_S, _JUDGE_S = 120.0, 60.0
 _STEPS_SHOWN = 50
 
 
-class Helper(nn.Module):
-    """Says of every patch which characters and name are in it: only to learn to see, and thrown away."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.characters = nn.Linear(dim, len(pages.CODE) * (1 + len(pages.CHARACTERS)))
-        self.names = nn.Linear(dim, 1 + len(pages.NAMES))
-
-    def forward(self, patches: Tensor, characters: Tensor, names: Tensor) -> Tensor:
-        """Return the loss of (images, patches, dim) against what is there."""
-        scores = self.characters(patches).unflatten(-1, (len(pages.CODE), -1)).float()
-        # Most patches hold nothing, which is easily said.
-        rare = torch.full((scores.shape[-1],), 1.0, device=patches.device)
-        rare[0] = 0.05
-        loss = functional.cross_entropy(scores.flatten(0, 2), characters.flatten(), rare)
-        few = torch.full((1 + len(pages.NAMES),), 1.0, device=patches.device)
-        few[0] = 0.05
-        named = self.names(patches).float().flatten(0, 1)
-        return cast(Tensor, loss + functional.cross_entropy(named, names.flatten(), few))
-
-
 def worn(images: Tensor) -> Tensor:
-    """Return images of which some are blurred or grainy, as scans are: their replies are less sure."""
+    """Return images as other printers and scanners would give them: thinner, thicker, blurred or grainy."""
     count = len(images)
+    grey = images.float()[:, None]
+    strokes = torch.rand(count, 1, 1, 1, device=images.device)
+    thick = -functional.max_pool2d(functional.pad(-grey, (0, 1, 0, 1), value=-255.0), 2, stride=1)
+    thin = functional.max_pool2d(functional.pad(grey, (0, 1, 0, 1), value=255.0), 2, stride=1)
+    grey = torch.where(strokes < 0.2, grey.lerp(thick, 5 * strokes), grey)
+    grey = torch.where(strokes > 0.9, grey.lerp(thin, 6 * (strokes - 0.9)), grey)
     steps = torch.arange(-4, 5, device=images.device, dtype=torch.float32)
     spread = 0.4 + 2.0 * torch.rand(1, device=images.device)
     line = torch.exp(-(steps**2) / (2 * spread**2))
     line = (line / line.sum())[None, None]
-    grey = images.float()[:, None]
     blurred = functional.conv2d(grey, line[..., None], padding=(4, 0))
     blurred = functional.conv2d(blurred, line[:, :, None], padding=(0, 4))
     some = (torch.rand(count, 1, 1, 1, device=images.device) < 0.15).float()
@@ -74,28 +59,34 @@ def worn(images: Tensor) -> Tensor:
 
 
 def loss_of(
-    model: Pixtral, helper: Helper, batch: Sequence[Tensor], weight: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the loss to go down, the loss of the replies alone, and the share of replies that are right."""
-    tokens, targets, images, characters, names = batch
-    patches, seen = None, torch.zeros((), device=tokens.device)
-    if len(images):
-        patches = model.patches(worn(images) if model.training else images.float())
-        seen = helper(patches, characters, names)
-    hidden = model.hidden(tokens, patches)
+    model: Pixtral, helper: Helper | None, batch: Sequence[Tensor]
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """Return the loss to go down, its parts, and the share of replies that are right throughout."""
+    tokens, targets, wants, marks, about, images, seen, numbers = batch
+    patches = model.patches(worn(images) if model.training else images.float()) if len(images) else None
+    states = model.states(tokens, patches)
     asked = targets != IGNORED
-    scores = model.logits(hidden[asked]).float()
-    replies = functional.cross_entropy(scores, targets[asked])
+    scores = model.logits(model.norm(states[-1][asked])).float()
+    parts = {"replies": functional.cross_entropy(scores, targets[asked])}
+    if helper is not None and patches is not None:
+        parts["seen"] = helper.seen(patches, seen)
+        known = helper.known(model, states, tokens, seen, numbers, wants, marks, about)
+        parts |= dict(zip(("number", "about", "looks"), known, strict=True))
     with torch.no_grad():
         right = torch.ones_like(asked)
         right[asked] = scores.argmax(-1) == targets[asked]
         exact = right.all(dim=1).float().mean()
-    return replies + weight * seen, replies, exact
+    return torch.stack(list(parts.values())).sum(), parts, exact
 
 
 def _rate(progress: float) -> float:
     warm = min(1.0, progress / _WARM_UP)
     return _PEAK * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+def mixed(device: torch.device) -> torch.autocast:
+    """Return what has a GPU compute in bf16; CPUs are slower with it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
 def _on(device: torch.device, batch: Batch) -> list[Tensor]:
@@ -119,15 +110,14 @@ class Judge:
         self._device = device
 
     @torch.no_grad()
-    def judge(self, model: Pixtral, helper: Helper) -> dict[str, float]:
+    def judge(self, model: Pixtral) -> dict[str, float]:
         """Return the share of whole replies that are right, by pages of the request; 0 pages: merges."""
         model.eval()
         found = {}
         for count, batch in self._batches.items():
-            with torch.autocast(self._device.type, torch.bfloat16):
-                found[f"right_{count}"] = round(
-                    float(loss_of(model, helper, _on(self._device, batch), 0.0)[2]), 4
-                )
+            with mixed(self._device):
+                exact = loss_of(model, None, _on(self._device, batch))[2]
+            found[f"right_{count}"] = round(float(exact), 4)
         model.train()
         return found
 
@@ -141,6 +131,7 @@ class Options:
     before: float
     of: float
     resume: Path | None
+    fonts: Path | None
     tokens: int
     workers: int
     judged: int
@@ -155,16 +146,24 @@ class Training:
         self.given = given
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = Pixtral(Shape()).to(self.device)
-        self.helper = Helper(self.model.shape.dim).to(self.device)
-        self._weights = [*self.model.parameters(), *self.helper.parameters()]
-        self._optimizer = torch.optim.AdamW(self._weights, lr=_PEAK, betas=(0.9, 0.95), weight_decay=0.05)
+        self.helper: Helper | None = Helper(self.model.shape.dim).to(self.device)
+        if given.resume and given.resume.suffix == ".safetensors":
+            self.helper = None
+            self.model.vision_encoder.requires_grad_(False)
+            self.model.vision_language_adapter.requires_grad_(False)
+        learning = [*self.model.parameters(), *(self.helper.parameters() if self.helper else ())]
+        self._weights = [each for each in learning if each.requires_grad]
+        self._optimizer = torch.optim.AdamW(
+            self._weights, lr=_PEAK, betas=(0.9, 0.95), weight_decay=0.05, fused=True
+        )
         self._cold_steps = _COLD_STEPS
         """Over which the step size grows from nothing: an optimizer that knows nothing yet errs widely."""
         if given.resume:
             self._resume(given.resume)
         # Workers see it change.
         self.most = torch.tensor(_most_pages(given.before / given.of)).share_memory_()
-        lessons = Lessons(pages.FONTS, given.tokens, given.seed + int(given.before), self.most)
+        fonts = [*pages.FONTS, *(pages.fonts_in(given.fonts) if given.fonts else ())]
+        lessons = Lessons(fonts, given.tokens, given.seed + int(given.before), self.most)
         loader = DataLoader(lessons, batch_size=None, num_workers=given.workers, prefetch_factor=4)
         self.batches = iter(loader)
         self.steps = self.pages = 0
@@ -175,17 +174,17 @@ class Training:
         for group in self._optimizer.param_groups:
             group["lr"] = _rate(progress) * min(1.0, (self.steps + 1) / self._cold_steps)
         batch = _on(self.device, next(self.batches))
-        with torch.autocast(self.device.type, torch.bfloat16):
-            loss, replies, exact = loss_of(self.model, self.helper, batch, max(0.1, 1.0 - 2 * progress))
+        with mixed(self.device):
+            loss, parts, exact = loss_of(self.model, self.helper, batch)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self._weights, 1.0)
         self._optimizer.step()
-        self.steps, self.pages = self.steps + 1, self.pages + len(batch[2])
+        self.steps, self.pages = self.steps + 1, self.pages + len(batch[5])
         if self.steps % _STEPS_SHOWN:
             return {}  # asking the GPU would wait for it
-        found = {"loss": loss.item(), "replies": replies.item(), "right": exact.item()}
-        return {"pages": self.pages, "most": int(self.most), **{k: round(v, 4) for k, v in found.items()}}
+        found = {name: round(part.item(), 4) for name, part in (parts | {"right": exact}).items()}
+        return {"pages": self.pages, "most": int(self.most), **found}
 
     def save(self) -> None:
         """Write the weights as they are now, and what it takes to go on with them."""
@@ -194,7 +193,8 @@ class Training:
 
     @property
     def _parts(self) -> tuple[nn.Module | torch.optim.Optimizer, ...]:
-        return self.model, self.helper, self._optimizer
+        parts = self.model, self.helper, self._optimizer
+        return tuple(part for part in parts if part is not None)
 
     def _resume(self, file: Path) -> None:
         if file.suffix == ".safetensors":
@@ -225,7 +225,7 @@ def train(given: Options) -> None:
     while (spent := time.monotonic() - begin) < 60 * given.minutes:
         found = training.step((given.before + spent / 60) / given.of)
         if spent - judged > _JUDGE_S:
-            found |= judge.judge(training.model, training.helper)
+            found |= judge.judge(training.model)
             judged = spent
         if found:
             training.log(spent / 60, found)
@@ -233,7 +233,7 @@ def train(given: Options) -> None:
             training.save()
             saved = spent
     training.save()
-    training.log(given.minutes, judge.judge(training.model, training.helper))
+    training.log(given.minutes, judge.judge(training.model))
 
 
 def main() -> None:
@@ -245,6 +245,7 @@ def main() -> None:
     parser.add_argument("--before", type=float, default=0)
     parser.add_argument("--of", type=float, default=27)
     parser.add_argument("--resume", type=Path)
+    parser.add_argument("--fonts", type=Path, help="a folder of more fonts to learn from")
     parser.add_argument("--tokens", type=int, default=65536, help="per step, about")
     parser.add_argument("--workers", type=int, default=14)
     parser.add_argument("--judged", type=int, default=128, help="held-out requests of each kind")

@@ -16,6 +16,9 @@ import pytest
 import tiny
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
+from check import FOLDER, READER
+
 from pipeline.asking import prompt, schema, tokens
 from pipeline.compose import CONF, to_settings
 from pipeline.config import RunSettings
@@ -29,6 +32,9 @@ sys.path.insert(0, str(HERE.parent / "engines"))  # the contract that every engi
 # In every process that vLLM starts: the shim for torchvision, and this folder's scheduler.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE / "shim"), str(HERE), os.environ.get("PYTHONPATH", "")])
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):  # of several that test at once, each has its own core
+    cores = sorted(os.sched_getaffinity(0))
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = str(cores[int(worker.removeprefix("gw")) % len(cores)])
 # And in this one, where the system's own sitecustomize may have come first. SHIM keeps what it declares.
 SHIM = runpy.run_path(str(HERE / "shim" / "sitecustomize.py"))
 
@@ -51,10 +57,21 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings_for(model: Path) -> Callable[..., RunSettings]:
     """Compose settings for the tiny model as the command line composes them."""
 
-    def make(output: Path, *overrides: str) -> RunSettings:
-        given = [f"output={output}", f"model.path={model}", *TINY, *overrides]
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            return to_settings(hydra.compose("config", overrides=given))
+    return lambda output, *overrides: composed(output, f"model.path={model}", *TINY, *overrides)
+
+
+def composed(output: Path, *overrides: str) -> RunSettings:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return to_settings(hydra.compose("config", overrides=[f"output={output}", *overrides]))
+
+
+@pytest.fixture(scope="session")
+def reader_for() -> Callable[..., RunSettings]:
+    """Compose settings for the model that reads, from FOLDER/in to FOLDER/output."""
+
+    def make(folder: Path, *overrides: str) -> RunSettings:
+        questions = f"task.questions={folder / 'in' / 'questions.csv'}"
+        return composed(folder / "output", f"input={folder / 'in'}", *READER, questions, *overrides)
 
     return make
 
@@ -75,6 +92,19 @@ class Bench(SimpleNamespace):
             Image.effect_noise((width_px, height_px), 40 + number).convert("RGB").save(file)
         document = Document(name, Path(name), "pdf", 1, name)
         return Page(document, number, total, width_px, height_px, number, image=file)
+
+    def drawn(self, file: Path) -> list[Page]:
+        """Draw the pages of a PDF, a pixel for each of its points."""
+        with pymupdf.open(file) as pdf:
+            document = Document(file.name, file, "pdf", 1, file.name)
+            pages = []
+            for number, page in enumerate(pdf, 1):
+                image, pixels = self.scratch / f"{file.name}-{number}.ppm", page.get_pixmap()
+                pixels.save(image)
+                pages.append(
+                    Page(document, number, len(pdf), pixels.width, pixels.height, number, image=image)
+                )
+            return pages
 
     def request(self, name: str, pages: list[Page], question: str, scope: str = "document") -> Request:
         """Write a request and count its tokens as the pipeline does."""
@@ -98,33 +128,47 @@ class Bench(SimpleNamespace):
         return done
 
 
+def made(folder: Path, settings: RunSettings, system: str, **changes: object) -> Bench:
+    folder.mkdir(parents=True, exist_ok=True)
+    counter = tokens.TokenCounter(settings.model, system)
+    context = EngineContext(
+        model=settings.model,
+        envelope=schema.envelope(settings.task),
+        system_prompt=system,
+        max_output_tokens=settings.task.max_output_tokens,
+        scratch=folder,
+        log=folder / "engine-{}.log",
+        adapt_tokenizer=tokens.skip_pixels,
+        detect_language=language.detect_language,
+        count_tokens=counter.request,
+    )
+    context = replace(context, **changes)  # type: ignore[arg-type]
+    return Bench(
+        engine=VllmEngine(settings.engine.vllm, context),
+        settings=settings,
+        context=context,
+        counter=counter,
+        scratch=folder,
+    )
+
+
 @pytest.fixture(scope="session")
 def open_bench(settings_for: Callable[..., RunSettings]) -> Callable[..., Bench]:
-    def make(folder: Path, *overrides: str) -> Bench:
-        folder.mkdir(parents=True, exist_ok=True)
-        settings = settings_for(folder / "output", "input=.", *overrides)
-        system = "You read documents."
-        counter = tokens.TokenCounter(settings.model, system)
-        context = EngineContext(
-            model=settings.model,
-            envelope=schema.envelope(settings.task),
-            system_prompt=system,
-            max_output_tokens=settings.task.max_output_tokens,
-            scratch=folder,
-            log=folder / "engine-{}.log",
-            adapt_tokenizer=tokens.skip_pixels,
-            detect_language=language.detect_language,
-            count_tokens=counter.request,
-        )
-        return Bench(
-            engine=VllmEngine(settings.engine.vllm, context),
-            settings=settings,
-            context=context,
-            counter=counter,
-            scratch=folder,
-        )
+    return lambda folder, *overrides: made(
+        folder, settings_for(folder / "output", "input=.", *overrides), "You read documents."
+    )
 
-    return make
+
+@pytest.fixture(scope="session")
+def open_reader_bench() -> Callable[..., Bench]:
+    """Open a bench with the model that reads; what is named is changed in its EngineContext."""
+    system = (FOLDER / "SYSTEM_PROMPT.txt").read_text().strip()
+    return lambda folder, **changes: made(
+        folder,
+        composed(folder / "output", "input=.", *READER, "task.question=What is it?"),
+        system,
+        **changes,
+    )
 
 
 @pytest.fixture(scope="module")

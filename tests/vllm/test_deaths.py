@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, cast
 import pandas as pd
 import psutil
 import pytest
+from check import read
+from documents import write
 
 from pipeline.config import RunSettings
 from pipeline.engines.vllm.host import Host, Llm, PromptQueue
@@ -51,14 +53,10 @@ def test_a_request_that_kills_engines_fails_alone(
 
 
 def test_giving_up_keeps_what_is_finished_and_the_next_run_does_the_rest(
-    settings_for: Callable[..., RunSettings], make_pdf: Callable[..., Path], tmp_path: Path
+    reader_for: Callable[..., RunSettings], tmp_path: Path
 ) -> None:
-    for number in range(8):
-        make_pdf(f"{number}.pdf", f"This is document number {number}.")
-    given = settings_for(
-        tmp_path / "output", f"input={tmp_path / 'in'}", "task=classify", "engine.max_restarts=0",
-        "pack.window_tokens=1", "sink.journal_seconds=0",
-    )  # fmt: skip
+    gold = write(tmp_path / "in", [2] * 8, seed=105)
+    given = reader_for(tmp_path, "engine.max_restarts=0", "pack.window_tokens=1", "sink.journal_seconds=0")
 
     def kill_after_the_first_answers() -> None:
         while len(list((tmp_path / "output" / "_journal").rglob("*answers*"))) < 2:
@@ -72,17 +70,16 @@ def test_giving_up_keeps_what_is_finished_and_the_next_run_does_the_rest(
         execute(given)
     killer.join()
     kept = pd.read_parquet(tmp_path / "output" / "answers")
-    assert 0 < len(kept) < 8
+    assert 0 < len(kept) < len(gold)
     assert (kept["status"] == "ok").all()
     assert not engine_processes()
 
     summary = execute(given)
-    assert (summary.reused, summary.answered) == (len(kept), 8 - len(kept))
-    whole = pd.read_parquet(tmp_path / "output" / "answers")
-    assert sorted(whole["source"]) == [f"{number}.pdf" for number in range(8)]
-    assert (whole["status"] == "ok").all()
-    before = kept.set_index("source")["created_at"]
-    assert (whole.set_index("source").loc[before.index, "created_at"] == before).all()
+    assert (summary.reused, summary.answered) == (len(kept), len(gold) - len(kept))
+    read(tmp_path / "output", gold).assert_right()
+    before = kept.set_index("question_id")["created_at"]
+    whole = pd.read_parquet(tmp_path / "output" / "answers").set_index("question_id")
+    assert (whole.loc[before.index, "created_at"] == before).all()
 
 
 @pytest.mark.parametrize("is_dead", [True, False])
@@ -104,19 +101,3 @@ def test_a_prompt_that_fails_is_refused_unless_the_engine_is_dead(is_dead: bool)
     if not is_dead:
         assert ours.recv() == Reply("first", refusal="Socket operation on non-socket")
     ours.send(None)
-
-
-def test_of_two_copies_one_dies_and_everything_is_answered(
-    open_bench: Callable[..., Bench], tmp_path: Path
-) -> None:
-    made = open_bench(tmp_path, "task=transcribe", "engine.replicas=2")
-    pages = [made.page(number, 64, 64) for number in range(6)]
-    with made.engine:
-        first = [made.request(f"first {p.number}", [p], "What is it?") for p in pages]
-        done = made.answer(*first)
-        made.engine.put([made.request(f"next {p.number}", [p], "And what else?") for p in pages], 1)
-        os.kill(engine_processes()[0].pid, signal.SIGKILL)
-        while len(done) < 12:
-            done |= {request.request_id: completion for request, completion in made.engine.take()}
-    assert [name for name, completion in done.items() if completion.failure] == []
-    assert len(list(tmp_path.glob("engine-*.log"))) == 2

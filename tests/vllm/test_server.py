@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import psutil
 import pytest
+from check import FOLDER, read
 from contract import ContractBench, EngineContract
+from documents import write
 from protocol import FAULTS, FaultyProxy, running
 
 from pipeline.config import RunSettings
@@ -33,8 +35,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SERVED = "the-tiny-pixtral"
 KEY = "a-key-that-no-file-may-hold"
-# What differs from jobs/serve.sbatch is what a model without weights on a CPU needs.
-ARGUMENTS = """--config-format mistral --load-format dummy --tokenizer-mode mistral --enforce-eager
+# What differs from jobs/serve.sbatch is what a CPU needs.
+ARGUMENTS = """--config-format mistral --load-format mistral --tokenizer-mode mistral --enforce-eager
     --limit-mm-per-prompt {"image":30} --max-model-len 131072 --max-num-batched-tokens 8192
     --enable-prefix-caching --enable-prompt-tokens-details
     --structured-outputs-config {"backend":"xgrammar","disable_any_whitespace":true}
@@ -45,13 +47,13 @@ ARGUMENTS = """--config-format mistral --load-format dummy --tokenizer-mode mist
 
 
 @pytest.fixture(scope="module")
-def registry(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Serve the tiny model; return the folder in which its address is."""
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Serve the model that reads; return the folder in which its address is."""
     folder = tmp_path_factory.mktemp("serving")
     os.environ["DOCBATCH_SERVER_KEY"] = KEY
     command = [
         sys.executable, "-m", "pipeline.serve", f"registry={folder}", "host=127.0.0.1", "first_client_s=3600",
-        "next_client_s=3600", "--", str(Path(sys.executable).with_name("vllm")), "serve", str(model),
+        "next_client_s=3600", "--", str(Path(sys.executable).with_name("vllm")), "serve", str(FOLDER),
         "--served-model-name", SERVED, *ARGUMENTS,
     ]  # fmt: skip
     environment = os.environ | {
@@ -115,25 +117,24 @@ def rows(output: Path) -> pd.DataFrame:
 
 
 def test_the_same_rows_tokens_and_answers_as_offline(
-    settings_for: Callable[..., RunSettings], make_pdf: Callable[..., Path], registry: Path, tmp_path: Path
+    reader_for: Callable[..., RunSettings], registry: Path, tmp_path: Path
 ) -> None:
-    for number in range(3):
-        make_pdf(f"{number}.pdf", *(f"Document {number}, page {page}." for page in range(1 + 2 * number)))
-    (tmp_path / "q.csv").write_text("question_id,question\nkind,Which label fits?\nother,Which other one?\n")
+    gold = write(tmp_path / "in", [1, 3, 5], seed=106)
+    # One document after the other: sums of another order come to other last bits.
     common = (
-        f"input={tmp_path / 'in'}", "task=classify", f"task.questions={tmp_path / 'q.csv'}",
-        # One document after the other: sums of another order come to other last bits. Small: it is a CPU.
-        "pack.window_tokens=1", "model.image_max_px=256",
-    )  # fmt: skip
+        f"input={tmp_path / 'in'}",
+        f"task.questions={tmp_path / 'in' / 'questions.csv'}",
+        "pack.window_tokens=1",
+    )
     found: dict[str, pd.DataFrame] = {}
     for name, more in {
         "offline": ("engine=vllm",),
         "data": ("engine=server", f"engine.registry={registry}"),
         "file": ("engine=server", f"engine.registry={registry}", "engine.images=file"),
     }.items():
-        given = settings_for(tmp_path / name, *common, *more)
-        execute(given)
-        found[name] = rows(tmp_path / name)
+        execute(reader_for(tmp_path / name, *common, *more))
+        read(tmp_path / name / "output", gold).assert_right()
+        found[name] = rows(tmp_path / name / "output")
     key = ["source", "question_id", "kind", "attempt"]
     offline = found["offline"].sort_values(key)
     for name in ("data", "file"):
@@ -145,7 +146,7 @@ def test_the_same_rows_tokens_and_answers_as_offline(
         # The first question of each document reads its pages, the second finds them.
         cached = served.assign(share=served["cached_tokens"] / served["prompt_tokens"])
         assert cached.groupby("source")["share"].max().min() > 0.3
-    run = json.loads((tmp_path / "data" / "run.json").read_text())
+    run = json.loads((tmp_path / "data" / "output" / "run.json").read_text())
     assert run["versions"]["served_model"] == SERVED
     assert run["versions"]["server"].startswith("0.")
     written = [file for file in [*tmp_path.rglob("*"), *registry.rglob("*")] if file.is_file()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 import lessons
 import pages
 from export import export
-from network import Pixtral, Shape
+from network import IMAGE, Pixtral, Shape
 from train import save
 
 from pipeline.asking.tokens import TokenCounter
@@ -42,21 +43,21 @@ def made_up(rng: random.Random, count: int) -> list[tuple[int, pages.Page]]:
 def test_a_lesson_has_the_tokens_of_the_pipeline(teacher: lessons.Teacher, count: int) -> None:
     counter = TokenCounter(teacher.settings.model, lessons.SYSTEM_PROMPT)
     lesson = teacher.lesson(rng := random.Random(count), made_up(rng, count), 30)
-    tokens, begin = teacher.encode(lesson)
+    encoded = teacher.encode(lesson)
     blank = Image.new("RGB", (256, 160))
     shown = [(f"Page {number} of 30", blank) for number, _ in lesson.shown]
-    assert tokens[:begin] == counter.encode(shown, lesson.prompt)
+    assert encoded.tokens[: encoded.begin] == counter.encode(shown, lesson.prompt)
     merge = teacher.merge(rng, [line for _, page in made_up(rng, 8) for line in page.lines])
-    tokens, begin = teacher.encode(merge)
-    assert tokens[:begin] == counter.encode([], merge.prompt)
+    encoded = teacher.encode(merge)
+    assert encoded.tokens[: encoded.begin] == counter.encode([], merge.prompt)
 
 
 def test_characters_are_said_to_be_where_ink_is() -> None:
-    rng = random.Random(1)
+    rng, painter = random.Random(1), pages.Painter()
     for _ in range(20):
         page = pages.page(rng, rng.choice(pages.SIZES_PX), FONTS)
-        image = pages.draw(page)
-        rows, columns, _ = np.nonzero(pages.characters(page))
+        image = painter.draw(page)
+        rows, columns, _ = np.nonzero(pages.seen(page)[..., 1 : 1 + len(pages.CODE)])
         assert len(rows) == len(pages.CODE) * len(page.lines)
         side = pages.PATCH_PX
         darkest = [
@@ -105,3 +106,23 @@ def greedy(network: Pixtral, tokens: list[int], images: list[np.ndarray], count:
         tokens = [*tokens, int(scores.argmax())]
         found.append(float(scores.max()))
     return found
+
+
+def test_a_reader_is_told_to_look_at_the_code_that_it_writes(teacher: lessons.Teacher) -> None:
+    rng = random.Random(2)
+    for _ in range(50):
+        lesson = teacher.lesson(rng, made_up(rng, 3), 30)
+        encoded = teacher.encode(lesson)
+        reply = encoded.tokens[encoded.begin :]
+        written = teacher.tokenizer.tokenizer.decode(reply)
+        assert json.loads(written) == json.loads(lesson.asked.reply())
+        if lesson.asked.line is None:
+            assert set(encoded.wants) == {lessons.NO_PLACE}
+            continue
+        places = [bits for bits in encoded.wants if bits != lessons.ANYWHERE]
+        code = [1 << place for place in range(len(pages.CODE))]
+        # In the quote, and, unless it is the number of a page, in the answer.
+        assert places == (code if lesson.asked.answer == str(lesson.asked.page) else 2 * code)
+        assert {encoded.tokens[at] for at, bits in encoded.marks.items() if bits & lessons.ANYWHERE} == {
+            IMAGE
+        }
