@@ -57,8 +57,7 @@ test-browser: $(VENV)/ready-dev  ## Open the report in a real Chromium
 
 # A venv of its own: vLLM pins what it needs.
 test-vllm: $(VENV)-vllm/ready  ## Run the whole pipeline on the real vLLM, on the CPU, with a tiny Pixtral
-	# Two at a time: an engine takes most of its time to start, on one core. The libraries of vLLM warn while they are imported.
-	$(VENV)-vllm/bin/python -m pytest -W default -n 2 --dist loadfile tests/vllm
+	$(VENV)-vllm/bin/python -m pytest -W default tests/vllm  # the libraries of vLLM warn while they are imported
 
 # Munge, slurmctld and four slurmd, on loopback, started by the tests.
 # As root, missing packages are installed (Debian or Ubuntu) and scrontab, which they lack, is built; others ask for them.

@@ -32,9 +32,6 @@ sys.path.insert(0, str(HERE.parent / "engines"))  # the contract that every engi
 # In every process that vLLM starts: the shim for torchvision, and this folder's scheduler.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE / "shim"), str(HERE), os.environ.get("PYTHONPATH", "")])
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
-if worker := os.environ.get("PYTEST_XDIST_WORKER"):  # of several that test at once, each has its own core
-    cores = sorted(os.sched_getaffinity(0))
-    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = str(cores[int(worker.removeprefix("gw")) % len(cores)])
 # And in this one, where the system's own sitecustomize may have come first. SHIM keeps what it declares.
 SHIM = runpy.run_path(str(HERE / "shim" / "sitecustomize.py"))
 
