@@ -79,10 +79,10 @@ def _asked(
 def _worn(rng: random.Random, image: Image.Image) -> Image.Image:
     """Return a page as a bad scanner gives it: blurred, or with a strip of it missing."""
     if rng.random() < 0.7:
-        return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 3.0)))
+        return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 5.0)))
     cut = image.copy()
     left = rng.randrange(image.width)
-    cut.paste(255, (left, 0, min(image.width, left + rng.randrange(4, 40)), image.height))
+    cut.paste(255, (left, 0, min(image.width, left + rng.randrange(4, 60)), image.height))
     return cut
 
 
