@@ -1,8 +1,8 @@
 """How much the small Pixtral reads right, through the whole pipeline and the real vLLM, on the CPU.
 
-PYTHONPATH=tests/vllm/shim:.:training python benchmarks/reader.py OUT [--documents 20] [KIND …]
+PYTHONPATH=tests/vllm/shim:.:training python benchmarks/reader.py OUT [--documents 20] [--kinds one …]
 
-Documents are made up, in fonts and sizes that the model never learned. KIND is any of
+Documents are made up, in fonts and sizes that the model never learned. The kinds:
 
 one      a page per document
 eight    eight pages per document, in one request
@@ -39,10 +39,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path)
-    parser.add_argument("kinds", nargs="*", choices=[*KINDS, []], default=list(KINDS))
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--documents", type=int, default=20)
     given = parser.parse_args()
-    for kind in given.kinds or KINDS:
+    for kind in given.kinds:
         measure(given.out / kind, kind, given.documents)
 
 

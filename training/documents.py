@@ -40,14 +40,19 @@ class Gold:
 
 
 def write(
-    folder: Path, lengths: Sequence[int], seed: int, questions: int = 3, is_worn: bool = False
+    folder: Path,
+    lengths: Sequence[int],
+    seed: int,
+    questions: int = 3,
+    sizes_px: Sequence[tuple[int, int]] = SIZES_PX,
+    is_worn: bool = False,
 ) -> list[Gold]:
     """Write a document of each length in pages, and as many questions about each; return what is right."""
     folder.mkdir(parents=True, exist_ok=True)
     rng, painter = random.Random(seed), pages.Painter()
     gold: list[Gold] = []
     for number, length in enumerate(lengths):
-        name, size = f"{number:03}.pdf", rng.choice(SIZES_PX)
+        name, size = f"{number:03}.pdf", rng.choice(sizes_px)
         shown = [(n + 1, pages.page(rng, size, pages.HELD_OUT_FONTS)) for n in range(length)]
         with pymupdf.open() as document:
             for _, page in shown:
@@ -106,7 +111,7 @@ def main() -> None:
     given = parser.parse_args()
     rng = random.Random(given.seed)
     lengths = [rng.randint(*given.pages) for _ in range(given.documents)]
-    write(given.folder, lengths, given.seed, given.questions, given.worn)
+    write(given.folder, lengths, given.seed, given.questions, is_worn=given.worn)
 
 
 if __name__ == "__main__":

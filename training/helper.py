@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pages
 import torch
-from lessons import NO_PLACE
 from network import IMAGE, Pixtral, rotated, turns_1d
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,10 +17,7 @@ _EMPTY = 0.05
 
 
 class Helper(nn.Module):
-    """Judges what the layers know on the way to the reply. Only to learn with: it is thrown away.
-
-    From replies alone, a network of this size finds out how to look something up after hours, if at all.
-    """
+    """Judges what the layers know on the way to the reply. Only to learn with: it is thrown away."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -93,6 +89,3 @@ def _replies(wants: Tensor) -> Tensor:
 
 def _entropy(scores: Tensor, right: Tensor, weights: Tensor | None = None) -> Tensor:
     return functional.cross_entropy(scores.float().flatten(0, -2), right.flatten(), weights)
-
-
-assert NO_PLACE < 256, "the bits of places are written in bytes"

@@ -26,7 +26,7 @@ MOST_NUMBER = 99
 """Of a page, so that it has two digits at most."""
 NO_PLACE = 1 << len(pages.CODE)
 """Where to look, bit by bit: bit p is the patch of the character at place p of the code that is asked for;
-this one is the first token, to look at where no page has what is asked for."""
+this one is the first token, to look at where no page has what is asked for. All fit into a byte."""
 ANYWHERE = NO_PLACE - 1
 """At any patch of that code."""
 _ABSENT = 0.3

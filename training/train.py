@@ -146,9 +146,9 @@ class Training:
         self.given = given
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = Pixtral(Shape()).to(self.device)
-        self.helper: Helper | None = Helper(self.model.shape.dim).to(self.device)
-        if given.resume and given.resume.suffix == ".safetensors":
-            self.helper = None
+        has_weights_alone = given.resume is not None and given.resume.suffix == ".safetensors"
+        self.helper = None if has_weights_alone else Helper(self.model.shape.dim).to(self.device)
+        if has_weights_alone:
             self.model.vision_encoder.requires_grad_(False)
             self.model.vision_language_adapter.requires_grad_(False)
         learning = [*self.model.parameters(), *(self.helper.parameters() if self.helper else ())]
@@ -197,7 +197,7 @@ class Training:
         return tuple(part for part in parts if part is not None)
 
     def _resume(self, file: Path) -> None:
-        if file.suffix == ".safetensors":
+        if self.helper is None:
             self.model.load_state_dict({name: value.float() for name, value in load_file(file).items()})
             return
         for part, state in zip(self._parts, torch.load(file, map_location=self.device), strict=True):

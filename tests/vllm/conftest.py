@@ -125,7 +125,7 @@ class Bench(SimpleNamespace):
         return done
 
 
-def made(folder: Path, settings: RunSettings, system: str, **changes: object) -> Bench:
+def new_bench(folder: Path, settings: RunSettings, system: str, **changes: object) -> Bench:
     folder.mkdir(parents=True, exist_ok=True)
     counter = tokens.TokenCounter(settings.model, system)
     context = EngineContext(
@@ -151,7 +151,7 @@ def made(folder: Path, settings: RunSettings, system: str, **changes: object) ->
 
 @pytest.fixture(scope="session")
 def open_bench(settings_for: Callable[..., RunSettings]) -> Callable[..., Bench]:
-    return lambda folder, *overrides: made(
+    return lambda folder, *overrides: new_bench(
         folder, settings_for(folder / "output", "input=.", *overrides), "You read documents."
     )
 
@@ -160,7 +160,7 @@ def open_bench(settings_for: Callable[..., RunSettings]) -> Callable[..., Bench]
 def open_reader_bench() -> Callable[..., Bench]:
     """Open a bench with the model that reads; what is named is changed in its EngineContext."""
     system = (FOLDER / "SYSTEM_PROMPT.txt").read_text().strip()
-    return lambda folder, **changes: made(
+    return lambda folder, **changes: new_bench(
         folder,
         composed(folder / "output", "input=.", *READER, "task.question=What is it?"),
         system,

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +9,7 @@ import pandas as pd
 import pytest
 from check import read
 from documents import write
-from test_deaths import engine_processes
+from test_deaths import killing_engines
 
 from pipeline.config import RunSettings
 from pipeline.run import execute
@@ -50,21 +46,10 @@ def test_parts_of_long_documents_are_read_and_merged(
     assert (requests["kind"] == "merge").sum() == len(asked)
 
 
-def test_a_copy_that_dies_and_a_run_that_is_stopped_change_no_answer(
-    reader_for: Callable[..., RunSettings], tmp_path: Path
-) -> None:
+def test_a_copy_that_dies_changes_no_answer(reader_for: Callable[..., RunSettings], tmp_path: Path) -> None:
     gold = write(tmp_path / "in", [3] * 10, seed=103)
     given = reader_for(tmp_path, "engine.replicas=2", "pack.window_tokens=1", "sink.journal_seconds=0")
-    journal = tmp_path / "output" / "_journal"
-
-    def kill_one_after_the_first_answers() -> None:
-        while not list(journal.rglob("*answers*")):
-            time.sleep(0.05)
-        os.kill(engine_processes()[0].pid, signal.SIGKILL)
-
-    killer = threading.Thread(target=kill_one_after_the_first_answers)
-    killer.start()
-    execute(given)
-    killer.join()
+    with killing_engines(tmp_path / "output", after=1, most=1):
+        execute(given)
     read(tmp_path / "output", gold).assert_right()
     assert len(list((tmp_path / "output" / "logs").glob("engine-*.log"))) == 2

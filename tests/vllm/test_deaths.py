@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
-import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -34,6 +32,22 @@ def engine_processes() -> list[psutil.Process]:
     return [p for p in psutil.Process().children(recursive=True) if "EngineCore" in " ".join(p.cmdline())]
 
 
+@contextlib.contextmanager
+def killing_engines(output: Path, after: int, most: int | None = None) -> Iterator[None]:
+    """Kill the processes of engines, or so many of them, once so many parts of the journal are written."""
+
+    def kill() -> None:
+        while len(list((output / "_journal").rglob("*answers*"))) < after:
+            time.sleep(0.05)
+        for process in engine_processes()[:most]:
+            process.kill()
+
+    killer = threading.Thread(target=kill, daemon=True)  # which waits in vain where nothing is answered
+    killer.start()
+    yield
+    killer.join()
+
+
 def test_a_request_that_kills_engines_fails_alone(
     open_bench: Callable[..., Bench], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,18 +71,9 @@ def test_giving_up_keeps_what_is_finished_and_the_next_run_does_the_rest(
 ) -> None:
     gold = write(tmp_path / "in", [2] * 8, seed=105)
     given = reader_for(tmp_path, "engine.max_restarts=0", "pack.window_tokens=1", "sink.journal_seconds=0")
-
-    def kill_after_the_first_answers() -> None:
-        while len(list((tmp_path / "output" / "_journal").rglob("*answers*"))) < 2:
-            time.sleep(0.05)
-        for process in engine_processes():
-            os.kill(process.pid, signal.SIGKILL)
-
-    killer = threading.Thread(target=kill_after_the_first_answers)
-    killer.start()
-    with pytest.raises(EngineLost, match=r"max_restarts.*see .*engine-.*\.log"):
+    lost = pytest.raises(EngineLost, match=r"max_restarts.*see .*engine-.*\.log")
+    with lost, killing_engines(tmp_path / "output", after=2):
         execute(given)
-    killer.join()
     kept = pd.read_parquet(tmp_path / "output" / "answers")
     assert 0 < len(kept) < len(gold)
     assert (kept["status"] == "ok").all()
